@@ -1,0 +1,17 @@
+import { defineConfig } from "vitest/config";
+
+const own = { colloquy: new URL("./src/index.ts", import.meta.url).pathname };
+
+/** Three tiers: `unit` and `short` make `npm test`, `system` and `page` have a command each. A system test owns the machine. */
+export default defineConfig({
+  resolve: { alias: own },
+  test: {
+    reporters: ["default", "./test/support/closing-line-reporter.ts"],
+    projects: [
+      { extends: true, test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/system/**", "test/short/**", "test/page/**"], testTimeout: 60_000 } },
+      { extends: true, test: { name: "short", include: ["test/short/**/*.test.ts"], fileParallelism: false, testTimeout: 120_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } } },
+      { extends: true, test: { name: "system", include: ["test/system/**/*.test.ts"], fileParallelism: false, testTimeout: 600_000, hookTimeout: 60_000 } },
+      { extends: true, test: { name: "page", include: ["test/page/**/*.test.ts"], fileParallelism: false, testTimeout: 120_000 } },
+    ],
+  },
+});
