@@ -15,6 +15,8 @@ export interface Environment {
   random(): number;
   /** Calls `run` once after at least `delayMs`; does not keep the process alive. */
   after(delayMs: number, run: () => void): Timer;
+  /** Calls `run` once, after the work that is ready now: what comes meanwhile can be done together with it. */
+  soon(run: () => void): void;
 }
 
 export const systemEnvironment: Environment = {
@@ -25,6 +27,9 @@ export const systemEnvironment: Environment = {
     const handle = setTimeout(run, delayMs);
     handle.unref();
     return { cancel: () => clearTimeout(handle) };
+  },
+  soon: (run) => {
+    setImmediate(run);
   },
 };
 

@@ -1,0 +1,120 @@
+// Bot: the contract with the engineer who writes one. A bot is a function from state and message to state and replies.
+
+import type { Plain } from "./plain-data.ts";
+
+/** A length of time in ms, or e.g. "500ms", "2s", "5m", "1h", "7d". */
+export type Duration = number | `${number}${"ms" | "s" | "m" | "h" | "d"}`;
+
+/** What a turn is given. Frozen. */
+export interface Message {
+  readonly id: string;
+  readonly conversation: string;
+  readonly channel: string;
+  /** Local number of the turn in its conversation, from 1, without gaps. */
+  readonly seq: number;
+  /** The outside's own sequence, where the channel has one. */
+  readonly sequence?: number;
+  readonly text: string;
+  readonly data?: Plain;
+  readonly sentAt?: string;
+  /** It came after what follows it had been processed (ordering `available` only). */
+  readonly late?: boolean;
+}
+
+/** A reply: text, or text with data. */
+export type ReplyInput = string | { readonly text: string; readonly data?: Plain; readonly expiresAt?: string };
+
+export interface StepOptions {
+  readonly retry?: number;
+  readonly timeout?: Duration;
+}
+
+/** What a turn may do besides returning its state. Using it after the turn ended throws TurnEndedError. */
+export interface TurnContext {
+  /** Buffers a reply; it leaves after the commit of this turn, in order. */
+  reply(reply: ReplyInput): void;
+  /** Commits the replies so far in the middle of a long turn. */
+  replyNow(): Promise<void>;
+  /** Runs a side effect once: its result is journaled and a re-run of the turn returns it. */
+  step<Result extends Plain | undefined>(
+    name: string,
+    run: (signal: AbortSignal) => Promise<Result> | Result,
+    options?: StepOptions,
+  ): Promise<Result>;
+  /** Sets, or replaces, a durable timer; `onTimer[name]` runs when it is due. */
+  timer(name: string, delay: Duration): void;
+  cancel(name: string): void;
+  /** Sends a message to another conversation of this or another bot: exactly once, in order. */
+  send(
+    to: { readonly bot?: string; readonly channel?: string; readonly conversation: string },
+    message: { readonly text: string; readonly data?: Plain },
+  ): void;
+  /** Ends this life of the conversation after the turn. */
+  end(): void;
+  /** Time of admission of the message: the same in every re-run of the turn. */
+  now(): Date;
+  /** In [0, 1), derived from the message's place: the same in every re-run. */
+  random(): number;
+  /** A version 4 UUID, the same in every re-run. */
+  uuid(): string;
+  /** A key for an outside call made by this turn, the same in every re-run. */
+  idempotencyKey(name?: string): string;
+  /** Aborts when the turn's time is up or its incarnation ended. */
+  readonly signal: AbortSignal;
+  /** Log lines with the conversation's ids on them. */
+  readonly log: TurnLog;
+}
+
+export interface TurnLog {
+  info(message: string, fields?: Readonly<Record<string, Plain>>): void;
+  warn(message: string, fields?: Readonly<Record<string, Plain>>): void;
+  error(message: string, fields?: Readonly<Record<string, Plain>>): void;
+}
+
+export type Handled<State> = State | Promise<State>;
+
+export interface GapNotice {
+  readonly from: number;
+  readonly to: number;
+}
+export interface PoisonedNotice {
+  readonly id: string;
+  readonly error: string;
+}
+export interface DeliveryFailedNotice {
+  readonly outSeq: number;
+  readonly reason: string;
+}
+
+export interface BotDefinition<State = Plain> {
+  /** Stands in URLs, keys and ids: lower case letters, digits and "-", at most 64. */
+  readonly name: string;
+  /** A safe integer >= 1; raise it when the shape of the state changes, and add the step to `migrate`. */
+  readonly version: number;
+  initialState(): State;
+  /** `migrate[n]` makes a state of version n + 1 from one of version n. */
+  readonly migrate?: Readonly<Record<number, (old: unknown) => unknown>>;
+  /** One turn. State and message are frozen; what is returned is the new state, plain JSON data. */
+  onMessage(state: State, message: Message, ctx: TurnContext): Handled<State>;
+  readonly onTimer?: Readonly<Record<string, (state: State, ctx: TurnContext) => Handled<State>>>;
+  readonly onNotice?: {
+    readonly gap?: (state: State, notice: GapNotice, ctx: TurnContext) => Handled<State>;
+    readonly poisoned?: (state: State, notice: PoisonedNotice, ctx: TurnContext) => Handled<State>;
+    readonly deliveryFailed?: (state: State, notice: DeliveryFailedNotice, ctx: TurnContext) => Handled<State>;
+  };
+  /** `strict` (default): what cannot go on in order stops its conversation. `available`: it is set aside, the rest goes on. */
+  readonly ordering?: "strict" | "available";
+  readonly maxAttempts?: number;
+  readonly poisonMinMs?: number;
+  /** Longest turn, ms; default 30,000, at most 24 h. */
+  readonly handlerTimeoutMs?: number;
+  readonly idleTimeoutMs?: number;
+  readonly retentionMs?: number;
+  /** How long a repeat of a message id is recognised, ms; default 600,000. */
+  readonly dedupeMs?: number;
+}
+
+/** Identity with inference: gives a bot's state its type. */
+export function defineBot<State>(bot: BotDefinition<State>): BotDefinition<State> {
+  return bot;
+}

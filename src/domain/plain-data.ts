@@ -1,0 +1,72 @@
+// Plain data: what a bot may keep as state or send as data is exactly what JSON can carry.
+//
+// Invariants
+//   D1. What passed `freezePlain` reads back equal from JSON: no undefined member, function, symbol, bigint, NaN, Date,
+//       class instance, cycle or getter is in it.
+//   D2. It can no longer change (R4): what the committer encodes later is what the turn returned (attack B4).
+
+export type Plain = null | boolean | number | string | readonly Plain[] | { readonly [key: string]: Plain };
+
+/** Frozen by this module. An object the bot froze itself may still hold what is not frozen, so it does not count. */
+const frozenHere = new WeakSet<object>();
+
+/** Nesting beyond this is refused: encoders recurse. */
+export const PLAIN_DEPTH_MAX = 64;
+
+/**
+ * Checks that `value` is plain data and freezes it, all the way down, in one walk that stops at what it froze before.
+ * @param what names the value in the message of the error, e.g. `state`
+ * @throws PlainDataError naming the path of the first part that is not plain
+ */
+export function freezePlain(value: unknown, what: string): Plain {
+  walk(value, what, 0);
+  return value as Plain;
+}
+
+export class PlainDataError extends TypeError {
+  override readonly name = "PlainDataError";
+}
+
+function walk(value: unknown, path: string, depth: number): void {
+  switch (typeof value) {
+    case "string":
+    case "boolean":
+      return;
+    case "number":
+      if (!Number.isFinite(value)) throw new PlainDataError(`${path} is ${value}; JSON has no such number`);
+      return;
+    case "object":
+      if (value !== null && !frozenHere.has(value)) walkObject(value, path, depth);
+      return;
+    default:
+      throw new PlainDataError(`${path} is ${article(typeof value)}; only plain JSON data can be kept`);
+  }
+}
+
+function walkObject(value: object, path: string, depth: number): void {
+  if (depth >= PLAIN_DEPTH_MAX)
+    throw new PlainDataError(`${path} is nested deeper than ${PLAIN_DEPTH_MAX} levels, or a cycle`);
+  if (Array.isArray(value)) {
+    for (let i = 0; i < value.length; i += 1) walk(value[i], `${path}[${i}]`, depth + 1);
+  } else {
+    const prototype = Object.getPrototypeOf(value);
+    if (prototype !== Object.prototype && prototype !== null) {
+      throw new PlainDataError(
+        `${path} is ${article(prototype?.constructor?.name || "object with a prototype")}; only plain JSON data can be kept`,
+      );
+    }
+    if (Object.getOwnPropertySymbols(value).length > 0) throw new PlainDataError(`${path} has a symbol as key`);
+    for (const key of Object.getOwnPropertyNames(value)) walkMember(value, key, path, depth);
+  }
+  Object.freeze(value);
+  frozenHere.add(value);
+}
+
+function walkMember(value: object, key: string, path: string, depth: number): void {
+  const descriptor = Object.getOwnPropertyDescriptor(value, key)!;
+  if (!("value" in descriptor) || !descriptor.enumerable)
+    throw new PlainDataError(`${path}.${key} is a getter or hidden`);
+  walk(descriptor.value, `${path}.${key}`, depth + 1);
+}
+
+const article = (name: string): string => (/^[aeiou]/i.test(name) ? `an ${name}` : `a ${name}`);

@@ -1,0 +1,84 @@
+// Errors: the world failing, as classes with a stable code. Expected outcomes are values and have no class here.
+//
+// A message of an error says what happened, whether data is safe, and what to do next; it never holds a user's text.
+// `retryable` is decided once, here, by the class: nobody above parses the text of an error.
+
+export abstract class ColloquyError extends Error {
+  abstract readonly code: string;
+  readonly retryable: boolean = false;
+
+  constructor(message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** Redis did not answer. A write may or may not have happened: send the very same bytes again. */
+export class StoreUnavailableError extends ColloquyError {
+  readonly code = "ERR_STORE_UNAVAILABLE";
+  override readonly retryable = true;
+}
+
+/** Redis answered that it did not run the script (LOADING, BUSY, READONLY, MISCONF, OOM, ...): nothing was written. */
+export class StoreNotReadyError extends ColloquyError {
+  readonly code = "ERR_STORE_NOT_READY";
+  override readonly retryable = true;
+}
+
+/** A script failed inside, or the shard's data is not what this version wrote: the shard halts, nothing is sent again. */
+export class StoreCorruptError extends ColloquyError {
+  readonly code = "ERR_STORE_CORRUPT";
+}
+
+/** Redis runs with settings under which the promise does not hold (version, AOF, fsync, eviction). Nothing was written. */
+export class StoreUnsafeError extends ColloquyError {
+  readonly code = "ERR_STORE_UNSAFE";
+}
+
+/** An option, flag, environment variable or bot file cannot be used. */
+export class ConfigError extends ColloquyError {
+  readonly code = "ERR_CONFIG";
+  /** The option's path, e.g. `port` or `bots[0].version`. */
+  readonly key: string;
+
+  constructor(key: string, message: string, options?: { cause?: unknown }) {
+    super(`${key}: ${message}`, options);
+    this.key = key;
+  }
+}
+
+/** The feature is part of the API but not in this version. The turn is not committed and runs again; nothing is lost. */
+export class NotAvailableError extends ColloquyError {
+  readonly code = "ERR_NOT_AVAILABLE";
+  readonly feature: string;
+
+  constructor(feature: string) {
+    super(`${feature} is not available in this version of colloquy; nothing of this turn was committed`);
+    this.feature = feature;
+  }
+}
+
+/** Bytes read back from the store do not match their checksum or their version is unknown. */
+export class CodecError extends ColloquyError {
+  readonly code = "ERR_CODEC";
+}
+
+/** A bot handed over something that is not plain JSON data, or more than a bound allows. The turn was not committed. */
+export class TurnOutputError extends ColloquyError {
+  readonly code = "ERR_TURN_OUTPUT";
+}
+
+/** The context of a turn was used after the turn had ended. What was called had no effect. */
+export class TurnEndedError extends ColloquyError {
+  readonly code = "ERR_TURN_ENDED";
+}
+
+/** A handler ran longer than `handlerTimeoutMs`; its late result is ignored and the message runs again. */
+export class HandlerTimeoutError extends ColloquyError {
+  readonly code = "ERR_HANDLER_TIMEOUT";
+}
+
+/** Thrown by a bot: this message can never succeed, do not try it again. */
+export class TerminalError extends ColloquyError {
+  readonly code = "ERR_TERMINAL";
+}

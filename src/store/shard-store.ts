@@ -1,0 +1,152 @@
+// Shard store: the port to what is durable. Two implementations keep it, Redis and memory, under one conformance suite.
+//
+// Invariants
+//   S1. A commit is applied whole or not at all, once per (epoch, n), however often its bytes arrive (R2).
+//   S2. Nothing that carries an epoch other than the owner's writes (P6).
+//   S3. Outcomes that are expected are replies with a `kind`; a rejected promise means the world failed, and its class says
+//       whether something may have been written (StoreUnavailableError), nothing was (StoreNotReadyError), or nobody can
+//       tell any more (StoreCorruptError: the shard halts).
+
+import type { ConversationKey } from "../domain/ids.ts";
+import type { EntryId } from "../domain/position.ts";
+import type { IdsChange } from "../domain/recent-ids.ts";
+
+export interface Owner {
+  /** Node id of the last owner; null if the shard was never owned. */
+  readonly node: string | null;
+  readonly epoch: number;
+  /** Number of the last commit within the epoch. */
+  readonly n: number;
+  /** What is left of the lease on Redis' clock, ms; 0 when it ran out or was given back. */
+  readonly leaseRemainingMs: number;
+  /** Whether that owner released the shard after draining. */
+  readonly clean: boolean;
+}
+
+export type AcquireReply =
+  /** Ours under the new epoch, observed + 1; commits count from 1. `wasClean`: the last owner had drained. */
+  | { readonly kind: "acquired"; readonly epoch: number; readonly wasClean: boolean; readonly inboxBytes: number }
+  /** Another node's lease lives. */
+  | { readonly kind: "held"; readonly node: string; readonly leaseRemainingMs: number }
+  /** Somebody acquired it since `observedEpoch` was read: read again. */
+  | { readonly kind: "changed"; readonly epoch: number }
+  /** A stream's last id is below the highest one seen: Redis lost writes. An operator must look (attack H10). */
+  | {
+      readonly kind: "rewound";
+      readonly stream: "inbox" | "outbox";
+      readonly lastId: string;
+      readonly highestSeen: string;
+    };
+
+export type RenewReply = { readonly kind: "renewed" } | { readonly kind: "fenced"; readonly epoch: number };
+export type ReleaseReply = { readonly kind: "released" } | { readonly kind: "fenced"; readonly epoch: number };
+
+export type AppendReply =
+  | { readonly kind: "appended"; readonly id: EntryId; readonly inboxBytes: number }
+  /** The shard's inbox is at its bound; nothing was written. */
+  | { readonly kind: "over"; readonly inboxBytes: number };
+
+export type CommitReply =
+  /** Now, or by an earlier try of the same bytes. `outboxId` is null if the commit had no replies. */
+  | { readonly kind: "applied"; readonly n: number; readonly outboxId: EntryId | null }
+  /** Another owner: nothing was written, now or by an earlier try that this one repeats. */
+  | { readonly kind: "fenced"; readonly epoch: number }
+  /** Redis is behind what it had confirmed. Nothing was written. */
+  | { readonly kind: "rewound"; readonly n: number };
+
+export interface ConversationWrite {
+  readonly key: ConversationKey;
+  readonly record: Uint8Array;
+  readonly ids: IdsChange | null;
+  /** Sets the life of the ids key, ms; null leaves it. */
+  readonly idsTtlMs: number | null;
+  /** Transcript lines to append, JSON in UTF-8. */
+  readonly transcript: readonly Uint8Array[];
+}
+
+export interface Commit {
+  readonly epoch: number;
+  /** Last applied + 1. */
+  readonly n: number;
+  readonly leaseMs: number;
+  readonly conversations: readonly ConversationWrite[];
+  /** All replies of this commit as one entry; null for none. */
+  readonly outbox: Uint8Array | null;
+  readonly inboxDone: readonly EntryId[];
+  /** Sum of the sizes of the entries in `inboxDone`. */
+  readonly inboxDoneBytes: number;
+  readonly outboxDone: readonly EntryId[];
+  /** Which replies of partly done outbox entries are done: a bitmap, bit i of byte i >> 3. Replaces what was stored. */
+  readonly acks: readonly { readonly entry: EntryId; readonly done: Uint8Array }[];
+  /** Durable lane states; null removes. */
+  readonly lanes: readonly { readonly key: ConversationKey; readonly state: Uint8Array | null }[];
+  readonly dead: readonly Uint8Array[];
+  readonly transcript: { readonly linesMax: number; readonly bytesMax: number; readonly ttlMs: number };
+}
+
+export interface StoredEntry {
+  readonly id: EntryId;
+  readonly bytes: Uint8Array;
+}
+
+export interface StoredConversation {
+  readonly record: Uint8Array | null;
+  readonly ids: Uint8Array | null;
+}
+
+export interface ShardStore {
+  readonly shard: number;
+  owner(): Promise<Owner>;
+  acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply>;
+  renew(request: { epoch: number; leaseMs: number }): Promise<RenewReply>;
+  /** Gives the lease back. `clean` says that everything was drained. */
+  release(request: { epoch: number; clean: boolean }): Promise<ReleaseReply>;
+  /** One inbox entry. After StoreUnavailableError the outcome is unknown: the sender repeats, dedupe makes that harmless. */
+  append(entry: Uint8Array, inboxBytesMax: number): Promise<AppendReply>;
+  /** Entries after `after`, oldest first, at most `count`; waits up to `blockMs` for the first one (0: not at all). */
+  readInbox(request: { after: EntryId; count: number; blockMs: number }): Promise<StoredEntry[]>;
+  readOutbox(request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
+  /** In the order of `keys`. */
+  load(keys: readonly ConversationKey[]): Promise<StoredConversation[]>;
+  readAcks(): Promise<{ entry: EntryId; done: Uint8Array }[]>;
+  readLanes(): Promise<{ key: ConversationKey; state: Uint8Array }[]>;
+  commit(commit: Commit): Promise<CommitReply>;
+  /** Lines after `after`, oldest first. */
+  readTranscript(key: ConversationKey, request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
+  readDeadLetters(request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
+  close(): Promise<void>;
+}
+
+export interface NamespaceMeta {
+  readonly shards: number;
+  readonly schemaVersion: number;
+  /** Key of the id hash, 8 random bytes made once per namespace. */
+  readonly hashKey: Uint8Array;
+}
+
+/** What start-up and the running node want to know of the server. */
+export interface StoreFacts {
+  readonly version: string;
+  readonly role: "master" | "replica";
+  /** null where CONFIG is forbidden. */
+  readonly config: {
+    readonly appendonly: boolean;
+    readonly appendfsync: "always" | "everysec" | "no";
+    readonly maxmemoryPolicy: string;
+  } | null;
+  readonly usedMemoryBytes: number;
+  /** 0: no limit. */
+  readonly maxMemoryBytes: number;
+}
+
+export interface Store {
+  /** Creates the namespace's meta on first use, else reads it: the stored values win over `wanted`. */
+  openNamespace(wanted: { shards: number; hashKey: Uint8Array }): Promise<NamespaceMeta>;
+  facts(): Promise<StoreFacts>;
+  shard(shard: number): ShardStore;
+  /** Whether Redis answers now. */
+  isReady(): boolean;
+  /** Calls back on each change of `isReady`; returns the way to stop that. */
+  onReadyChange(listener: (ready: boolean) => void): () => void;
+  close(): Promise<void>;
+}
