@@ -47,6 +47,40 @@ export class ConfigError extends ColloquyError {
   }
 }
 
+/** The data folder cannot be used: not a folder, not writable, full, or unsafe. Nothing in it was changed. */
+export class DataFolderError extends ColloquyError {
+  readonly code = "ERR_DATA_FOLDER";
+  readonly dir: string;
+
+  constructor(dir: string, message: string, options?: { cause?: unknown }) {
+    super(`data folder ${dir}: ${message}`, options);
+    this.dir = dir;
+  }
+}
+
+/** Why the runtime's own Redis server is not running; the message names the command to type. */
+export type EmbeddedRedisReason =
+  | "no-binary"
+  | "not-owner"
+  | "foreign"
+  | "busy"
+  | "disk-full"
+  | "forbidden"
+  | "damaged"
+  | "exited"
+  | "stopped";
+
+/** The runtime's own Redis server cannot be started or adopted. What is on disk was left as it is. */
+export class EmbeddedRedisError extends ColloquyError {
+  readonly code = "ERR_EMBEDDED_REDIS";
+  readonly reason: EmbeddedRedisReason;
+
+  constructor(reason: EmbeddedRedisReason, message: string, options?: { cause?: unknown }) {
+    super(message, options);
+    this.reason = reason;
+  }
+}
+
 /** The feature is part of the API but not in this version. The turn is not committed and runs again; nothing is lost. */
 export class NotAvailableError extends ColloquyError {
   readonly code = "ERR_NOT_AVAILABLE";
