@@ -7,7 +7,9 @@ export type AdmitOutcome =
   /** All durable; duplicates count. */
   | { readonly kind: "admitted"; readonly count: number }
   /** Not, or not all, durable now; what is in counts as a duplicate when the same request comes again. */
-  | { readonly kind: "unavailable"; readonly reason: string; readonly retryAfterMs: number };
+  | { readonly kind: "unavailable"; readonly reason: string; readonly retryAfterMs: number }
+  /** This conversation's waiting list is at its bound; what other conversations had in the request may be in. */
+  | { readonly kind: "full"; readonly conversation: string; readonly retryAfterMs: number };
 
 export type Admit = (messages: readonly Inbound[]) => Promise<AdmitOutcome>;
 
@@ -34,4 +36,29 @@ export interface Channel {
   /** Called once when messages can be admitted; a channel that receives by itself keeps `admit`. */
   open?(admit: Admit): void;
   close?(): Promise<void>;
+}
+
+/** Names in lower case. A header that came twice is one value joined by ", ", or an array: it equals no single value. */
+export type WebhookHeaders = Readonly<Record<string, string | readonly string[] | undefined>>;
+
+/** What became of a request's body. A problem refuses the whole request: nothing of it is admitted. */
+export type ParseResult =
+  | { readonly kind: "ok"; readonly messages: readonly Inbound[] }
+  | {
+      readonly kind: "problem";
+      /** 400: cannot be read at all. 422: read, but not what the channel takes. */
+      readonly status: 400 | 422;
+      /** Why, for the sender. It may name members of the body and never quotes their values. */
+      readonly detail: string;
+      /** Where: `id`, `[3].data.items[0]`; "" for the whole body. */
+      readonly field?: string;
+    };
+
+/** A channel whose messages arrive by `POST /channels/<channel>/<bot>`. */
+export interface WebhookChannel {
+  readonly name: string;
+  /** Whether the raw body is from whom it claims to be. Pure, constant time in what is secret, never throws. */
+  verify(headers: WebhookHeaders, raw: Uint8Array): boolean;
+  /** The messages in a verified body. Pure, never throws. */
+  parse(raw: Uint8Array, bot: string): ParseResult;
 }

@@ -1,0 +1,189 @@
+// HTTP outbound: one attempt at delivering one reply by POST, and the one place where an answer's status or an error's code
+// becomes a decision about trying again.
+//
+// Invariants
+//   O1. An attempt never rejects, and ends within `timeoutMs`, whatever the other side does.
+//   O2. What failed before the first byte was sent is `retryable`; after that nobody knows, so it is `ambiguous`.
+//   O3. The status decides. The body behind it is drained up to `RESPONSE_BYTES_MAX` to use the connection again, or cut.
+//   O4. Redirects are not followed, and a reason holds a status or an error's code, nothing of what was sent or answered.
+
+import type { Dispatcher } from "undici";
+import { Pool } from "undici";
+import type { Delivery } from "../domain/message.ts";
+import type { Environment, Timer } from "../environment.ts";
+import type { SendOutcome } from "./channel.ts";
+
+/** Bytes of an answer that are read to keep its connection. */
+export const RESPONSE_BYTES_MAX = 64 * 1_024;
+/** The longest wait that a recipient can ask for, ms; one that asks for more is asked again after this. */
+export const RETRY_AFTER_MAX_MS = 3_600_000;
+
+const KEEP_ALIVE_MS = 10_000;
+const RESPONSE_HEADER_BYTES_MAX = 16 * 1_024;
+
+export interface HttpOutboundOptions {
+  readonly deliverTo: URL;
+  /** For one attempt, from waiting for a connection to the last byte of the answer, ms. */
+  readonly timeoutMs: number;
+  /** Connections at the same time; attempts beyond wait for one. */
+  readonly connections: number;
+  readonly environment: Environment;
+}
+
+export interface HttpOutbound {
+  send(delivery: Delivery, signal: AbortSignal): Promise<SendOutcome>;
+  /** Cuts what is in flight. */
+  close(): Promise<void>;
+}
+
+export function httpOutbound({ deliverTo, timeoutMs, connections, environment }: HttpOutboundOptions): HttpOutbound {
+  const pool = new Pool(deliverTo.origin, {
+    connections,
+    pipelining: 1,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    maxHeaderSize: RESPONSE_HEADER_BYTES_MAX,
+    connectTimeout: timeoutMs,
+    headersTimeout: 0, // O1: one deadline for the whole attempt, its own, instead of one for each phase
+    bodyTimeout: 0,
+  });
+  const path = deliverTo.pathname + deliverTo.search;
+
+  return {
+    send: (delivery, signal) =>
+      new Promise((resolve) => {
+        const attempt = new Attempt(environment, timeoutMs, signal, resolve);
+        if (signal.aborted) return attempt.giveUp("aborted before the request was sent");
+        const headers = { "idempotency-key": delivery.idempotencyKey, "content-type": "application/json" };
+        try {
+          pool.dispatch({ method: "POST", path, headers, body: delivery.body }, attempt);
+        } catch (error) {
+          attempt.fail(error);
+        }
+      }),
+    close: () => pool.destroy(),
+  };
+}
+
+class Attempt implements Dispatcher.DispatchHandler {
+  readonly #environment: Environment;
+  readonly #signal: AbortSignal;
+  readonly #resolve: (outcome: SendOutcome) => void;
+  readonly #deadline: Timer;
+  #controller: Dispatcher.DispatchController | null = null;
+  #outcome: SendOutcome | null = null;
+  #bodyBytes = 0;
+
+  constructor(
+    environment: Environment,
+    timeoutMs: number,
+    signal: AbortSignal,
+    resolve: (outcome: SendOutcome) => void,
+  ) {
+    this.#environment = environment;
+    this.#signal = signal;
+    this.#resolve = resolve;
+    this.#deadline = environment.after(timeoutMs, () => this.#timeOut(timeoutMs));
+    signal.addEventListener("abort", this.#abort, { once: true });
+  }
+
+  readonly #abort = (): void => this.giveUp("aborted");
+
+  #timeOut(timeoutMs: number): void {
+    if (this.#controller) this.giveUp(`no answer within ${timeoutMs} ms`);
+    else this.#end({ kind: "retryable", reason: `no connection within ${timeoutMs} ms` }); // O2
+  }
+
+  giveUp(reason: string): void {
+    this.#end({ kind: "ambiguous", reason });
+    this.#controller?.abort(new Error(reason)); // a request that waits for a connection is cut when it gets one
+  }
+
+  fail(error: unknown): void {
+    this.#end(failureOutcome(errorCode(error), this.#controller !== null));
+  }
+
+  /** Called when a connection takes the request, just before its first byte. */
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller;
+    if (this.#outcome) controller.abort(new Error(this.#outcome.kind));
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Readonly<Record<string, string | string[] | undefined>>,
+  ): void {
+    if (status < 200) return; // an interim answer; the final one follows
+    this.#decide(statusOutcome(status, headers["retry-after"], this.#environment.nowMs())); // O3
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
+    this.#bodyBytes += chunk.length;
+    if (this.#bodyBytes > RESPONSE_BYTES_MAX) controller.abort(new Error("answer too long")); // O3
+  }
+
+  onResponseEnd(): void {
+    this.#release();
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.fail(error);
+  }
+
+  #end(outcome: SendOutcome): void {
+    this.#release();
+    this.#decide(outcome);
+  }
+
+  /** The first outcome counts; the deadline goes on guarding the rest of the answer. */
+  #decide(outcome: SendOutcome): void {
+    if (this.#outcome) return;
+    this.#outcome = outcome;
+    this.#resolve(outcome);
+  }
+
+  #release(): void {
+    this.#deadline.cancel();
+    this.#signal.removeEventListener("abort", this.#abort);
+  }
+}
+
+/** What an answer means for its delivery. */
+export function statusOutcome(
+  status: number,
+  retryAfter: string | readonly string[] | undefined,
+  nowMs: number,
+): SendOutcome {
+  const reason = `HTTP ${status}`;
+  if (status >= 200 && status < 300) return { kind: "delivered" };
+  if (status === 410) return { kind: "gone", reason };
+  if (status === 408 || status === 425 || status === 429 || status >= 500) {
+    const retryAfterMs = parseRetryAfterMs(typeof retryAfter === "string" ? retryAfter : retryAfter?.[0], nowMs);
+    return retryAfterMs === undefined ? { kind: "retryable", reason } : { kind: "retryable", reason, retryAfterMs };
+  }
+  return { kind: "terminal", reason };
+}
+
+/** What an error means for the delivery, by its code and by whether the request had begun to leave (O2). */
+function failureOutcome(code: string, begun: boolean): SendOutcome {
+  if (begun) return { kind: "ambiguous", reason: code };
+  // The request is not one that HTTP can carry; it will not be one the next time.
+  if (code === "UND_ERR_INVALID_ARG") return { kind: "terminal", reason: code };
+  return { kind: "retryable", reason: code };
+}
+
+function errorCode(error: unknown): string {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === "string" ? code : "unknown error";
+}
+
+const HTTP_DATE_LENGTH_MAX = 40;
+
+/** Both forms of Retry-After: seconds, or an HTTP date (any of the three). undefined if it is neither. */
+export function parseRetryAfterMs(value: string | undefined, nowMs: number): number | undefined {
+  if (value === undefined) return undefined;
+  if (/^\d{1,12}$/.test(value)) return Math.min(Number(value) * 1_000, RETRY_AFTER_MAX_MS);
+  if (value.length > HTTP_DATE_LENGTH_MAX || !/^[A-Z][a-z]{2,8},? /.test(value)) return undefined;
+  const dateMs = Date.parse(value.endsWith("GMT") ? value : `${value} GMT`); // the oldest form names no zone
+  return Number.isNaN(dateMs) ? undefined : Math.min(Math.max(0, dateMs - nowMs), RETRY_AFTER_MAX_MS);
+}
