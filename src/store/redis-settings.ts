@@ -75,7 +75,7 @@ const LAST_WORDS: readonly (readonly [pattern: RegExp, reason: EmbeddedRedisReas
   [
     /no space left on device|disk quota exceeded/i,
     "disk-full",
-    "the disk is full; every answered write is safe; free some space and start again",
+    "the disk is full; what is on disk was left as it is; free some space and start again",
   ],
   [
     /permission denied|read-only file system|operation not permitted/i,
@@ -94,6 +94,6 @@ export function explainExit(logTail: string): { readonly reason: EmbeddedRedisRe
   const [, reason, sentence] = LAST_WORDS.find(([pattern]) => pattern.test(logTail)) ?? [];
   return {
     reason: reason ?? "exited",
-    sentence: sentence ?? "every answered write is safe; look into its log and start again",
+    sentence: sentence ?? "what is on disk was left as it is; look into its log and start again",
   };
 }
