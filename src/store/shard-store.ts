@@ -51,7 +51,7 @@ export type CommitReply =
   | { readonly kind: "applied"; readonly n: number; readonly outboxId: EntryId | null }
   /** Another owner: nothing was written, now or by an earlier try that this one repeats. */
   | { readonly kind: "fenced"; readonly epoch: number }
-  /** Redis is behind what it had confirmed. Nothing was written. */
+  /** Redis is behind what it had confirmed: its n, or its epoch, is below ours. Nothing was written. */
   | { readonly kind: "rewound"; readonly n: number };
 
 export interface ConversationWrite {
@@ -103,7 +103,10 @@ export interface ShardStore {
   release(request: { epoch: number; clean: boolean }): Promise<ReleaseReply>;
   /** One inbox entry. After StoreUnavailableError the outcome is unknown: the sender repeats, dedupe makes that harmless. */
   append(entry: Uint8Array, inboxBytesMax: number): Promise<AppendReply>;
-  /** Entries after `after`, oldest first, at most `count`; waits up to `blockMs` for the first one (0: not at all). */
+  /**
+   * Entries after `after`, oldest first, at most `count`; waits up to `blockMs` for the first one (0: not at all). One waiting
+   * read at a time; `close` ends it with no entries.
+   */
   readInbox(request: { after: EntryId; count: number; blockMs: number }): Promise<StoredEntry[]>;
   readOutbox(request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
   /** In the order of `keys`. */
@@ -116,6 +119,9 @@ export interface ShardStore {
   readDeadLetters(request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
   close(): Promise<void>;
 }
+
+/** Version of the keys and of what is in them. */
+export const SCHEMA_VERSION = 1;
 
 export interface NamespaceMeta {
   readonly shards: number;
@@ -132,6 +138,8 @@ export interface StoreFacts {
   readonly config: {
     readonly appendonly: boolean;
     readonly appendfsync: "always" | "everysec" | "no";
+    /** Whether fsyncs pause while a rewrite runs: up to 30 s may be lost then, whatever `appendfsync` says. */
+    readonly noAppendfsyncOnRewrite: boolean;
     readonly maxmemoryPolicy: string;
   } | null;
   readonly usedMemoryBytes: number;
@@ -140,7 +148,7 @@ export interface StoreFacts {
 }
 
 export interface Store {
-  /** Creates the namespace's meta on first use, else reads it: the stored values win over `wanted`. */
+  /** Creates the namespace's meta on first use, else reads it: the stored values win over `wanted`. The caller compares. */
   openNamespace(wanted: { shards: number; hashKey: Uint8Array }): Promise<NamespaceMeta>;
   facts(): Promise<StoreFacts>;
   shard(shard: number): ShardStore;

@@ -1,0 +1,186 @@
+#!lua flags=allow-oom
+-- commit.lua: apply commit n of an epoch to its shard, or change nothing.
+--
+-- KEYS[1] <ns>:{<shard>}:owner   hash    node, epoch, n, lease_end, inbox_last, outbox_last, outbox_id, inbox_bytes, clean
+-- KEYS[2] <ns>:{<shard>}:inbox   stream  KEYS[3] <ns>:{<shard>}:outbox  stream
+-- KEYS[4] <ns>:{<shard>}:acks    hash    KEYS[5] <ns>:{<shard>}:lanes   hash    KEYS[6] <ns>:{<shard>}:dead  stream
+-- KEYS[7..] the records           <ns>:{<shard>}:c:<c>           string, one for each item of ARGV[4]
+--   then the dedupe ids           <ns>:{<shard>}:ids:<c>         string, one for each 3 items of ARGV[5]
+--   then the transcripts          <ns>:{<shard>}:transcript:<c>  stream, one for each count in ARGV[12]
+--
+-- ARGV[1] epoch (int)   ARGV[2] n (int)   ARGV[3] lease length (ms, int > 0)
+-- Lists are MessagePack arrays, cut here by one call each; what is in them is opaque and never looked at.
+-- ARGV[4]  records                  bytes each
+-- ARGV[5]  dedupe ids               bytes, 0 = keep | 1 = append | 2 = rewrite, life (ms, 0 = leave as it is): for each key
+-- ARGV[6]  outbox entry (bytes, empty = none)
+-- ARGV[7]  inbox entries done       entry id each            ARGV[8] their size together (bytes, int)
+-- ARGV[9]  outbox entries done      entry id each
+-- ARGV[10] acknowledgements         entry id, bitmap: for each partly done entry; replaces what was stored
+-- ARGV[11] lanes                    conversation key, state or false = remove: for each
+-- ARGV[12] transcript lines         count, then so many lines (bytes each): for each key
+-- ARGV[13] dead letters             bytes each
+-- ARGV[14] transcript: lines kept (int)   ARGV[15] transcript: bytes kept (int)   ARGV[16] transcript: life (ms, int > 0)
+--
+-- Returns {'applied', n, id of the outbox entry or ''}   now, or by an earlier try of the same bytes
+--       | {'fenced', stored epoch}                       somebody acquired the shard since
+--       | {'rewound', stored n}                          stored epoch or n is below what had been confirmed
+-- Fails with CORRUPT if n was applied long ago or a key holds a foreign type. Every check runs before the first write, and
+-- no write after it can fail: Lua does not roll back. Sending the same bytes again is safe.
+-- A transcript is cut by bytes only when a line of this commit is larger than its share (bytes kept / lines kept); so it
+-- holds at most twice the bytes to keep.
+-- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2.5 us for a record with ids.
+
+local owner, inbox, outbox, acks, lanes, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local SHARED_KEYS = 6
+local UNPACK_MAX = 2000 -- values handed to one command; Lua's stack ends at about 8,000
+local KEEP, APPEND, REWRITE = 0, 1, 2
+local call = redis.call
+
+local epoch, n, lease_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+
+-- Fence and replay ---------------------------------------------------------------------------------------------------
+
+local stored = call('HMGET', owner, 'epoch', 'n', 'outbox_id', 'inbox_bytes')
+local stored_epoch, stored_n = tonumber(stored[1] or 0), tonumber(stored[2] or 0)
+if stored_epoch > epoch then return {'fenced', stored_epoch} end
+if stored_epoch < epoch then return {'rewound', stored_n} end
+if stored_n == n then return {'applied', n, stored[3] or ''} end
+if stored_n < n - 1 then return {'rewound', stored_n} end
+if stored_n > n then return redis.error_reply('CORRUPT commit ' .. ARGV[2] .. ' came after ' .. stored[2]) end
+
+-- Arguments ----------------------------------------------------------------------------------------------------------
+
+local records = cmsgpack.unpack(ARGV[4])
+local ids = cmsgpack.unpack(ARGV[5])
+local outbox_entry = ARGV[6]
+local inbox_done, inbox_done_bytes = cmsgpack.unpack(ARGV[7]), tonumber(ARGV[8])
+local outbox_done = cmsgpack.unpack(ARGV[9])
+local ack_list = cmsgpack.unpack(ARGV[10])
+local lane_list = cmsgpack.unpack(ARGV[11])
+local transcript_lines = cmsgpack.unpack(ARGV[12])
+local dead_letters = cmsgpack.unpack(ARGV[13])
+local lines_max, bytes_max, transcript_ttl_ms = tonumber(ARGV[14]), tonumber(ARGV[15]), ARGV[16]
+
+local record_count, ids_count = #records, #ids / 3
+local first_ids = SHARED_KEYS + record_count
+local first_transcript = first_ids + ids_count
+
+-- Checks -------------------------------------------------------------------------------------------------------------
+
+local function holds(key, kind)
+  local found = call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
+
+local foreign = nil
+if #inbox_done > 0 and not holds(inbox, 'stream') then foreign = 'inbox' end
+if (#outbox_done > 0 or #outbox_entry > 0) and not holds(outbox, 'stream') then foreign = 'outbox' end
+if (#outbox_done > 0 or #ack_list > 0) and not holds(acks, 'hash') then foreign = 'acks' end
+if #lane_list > 0 and not holds(lanes, 'hash') then foreign = 'lanes' end
+if #dead_letters > 0 and not holds(dead, 'stream') then foreign = 'dead' end
+for i = 1, ids_count do
+  -- STRLEN is the cheapest command that refuses every other type; the refusal ends the script here, before any write.
+  if ids[3 * i - 1] == APPEND then call('STRLEN', KEYS[first_ids + i]) end
+end
+local transcript_count, at = 0, 1
+while at <= #transcript_lines do
+  transcript_count = transcript_count + 1
+  if not holds(KEYS[first_transcript + transcript_count], 'stream') then foreign = 'transcript' end
+  at = at + 1 + transcript_lines[at]
+end
+if foreign then return redis.error_reply('CORRUPT the ' .. foreign .. ' key holds a foreign type') end
+if #KEYS ~= first_transcript + transcript_count then
+  return redis.error_reply('CORRUPT the number of keys does not match the lists')
+end
+
+-- Writes -------------------------------------------------------------------------------------------------------------
+
+local function call_in_chunks(list, command, ...)
+  local count = #list
+  local first = {...}
+  for from = 1, count, UNPACK_MAX do
+    local to = math.min(from + UNPACK_MAX - 1, count)
+    if #first == 0 then
+      call(command, unpack(list, from, to))
+    else
+      call(command, first[1], unpack(list, from, to))
+    end
+  end
+end
+
+local pairs_to_set = {}
+for i = 1, record_count do
+  pairs_to_set[2 * i - 1] = KEYS[SHARED_KEYS + i]
+  pairs_to_set[2 * i] = records[i]
+end
+call_in_chunks(pairs_to_set, 'MSET')
+
+for i = 1, ids_count do
+  local key, change, ttl_ms = KEYS[first_ids + i], ids[3 * i - 1], ids[3 * i]
+  if change == APPEND then
+    call('APPEND', key, ids[3 * i - 2])
+  elseif change == REWRITE then
+    call('SET', key, ids[3 * i - 2], 'KEEPTTL')
+  end
+  if ttl_ms > 0 then call('PEXPIRE', key, ttl_ms) end
+end
+
+local owner_fields = {'n', ARGV[2], 'clean', '0'}
+local function set_owner(field, value)
+  owner_fields[#owner_fields + 1] = field
+  owner_fields[#owner_fields + 1] = value
+end
+
+local outbox_id = ''
+if #outbox_entry > 0 then
+  outbox_id = call('XADD', outbox, '*', 'b', outbox_entry)
+  set_owner('outbox_last', outbox_id)
+end
+set_owner('outbox_id', outbox_id)
+
+if #inbox_done > 0 then
+  call_in_chunks(inbox_done, 'XDEL', inbox)
+  set_owner('inbox_bytes', string.format('%.0f', math.max(0, tonumber(stored[4] or 0) - inbox_done_bytes)))
+end
+
+call_in_chunks(ack_list, 'HSET', acks)
+call_in_chunks(outbox_done, 'XDEL', outbox)
+call_in_chunks(outbox_done, 'HDEL', acks)
+
+for i = 1, #lane_list, 2 do
+  if lane_list[i + 1] then
+    call('HSET', lanes, lane_list[i], lane_list[i + 1])
+  else
+    call('HDEL', lanes, lane_list[i])
+  end
+end
+
+for i = 1, #dead_letters do call('XADD', dead, '*', 'b', dead_letters[i]) end
+
+local function cut_to_bytes(transcript)
+  local sum, oldest_kept = 0, nil
+  local newest_first = call('XREVRANGE', transcript, '+', '-')
+  for i = 1, #newest_first do
+    sum = sum + #newest_first[i][2][2]
+    if sum > bytes_max and oldest_kept then return call('XTRIM', transcript, 'MINID', '=', oldest_kept) end
+    oldest_kept = newest_first[i][1]
+  end
+end
+
+at = 1
+for i = 1, transcript_count do
+  local transcript, has_large_line = KEYS[first_transcript + i], false
+  for line = at + 1, at + transcript_lines[at] do
+    call('XADD', transcript, 'MAXLEN', '=', lines_max, '*', 'b', transcript_lines[line])
+    has_large_line = has_large_line or #transcript_lines[line] > bytes_max / lines_max
+  end
+  if has_large_line then cut_to_bytes(transcript) end
+  call('PEXPIRE', transcript, transcript_ttl_ms)
+  at = at + 1 + transcript_lines[at]
+end
+
+local time = call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+set_owner('lease_end', string.format('%.0f', now_ms + lease_ms))
+call('HSET', owner, unpack(owner_fields))
+return {'applied', n, outbox_id}
