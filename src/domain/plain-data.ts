@@ -7,8 +7,8 @@
 
 export type Plain = null | boolean | number | string | readonly Plain[] | { readonly [key: string]: Plain };
 
-/** Frozen by this module. An object the bot froze itself may still hold what is not frozen, so it does not count. */
-const frozenHere = new WeakSet<object>();
+/** Frozen by this module, with its size. What the bot froze itself may still hold what is not frozen, so it does not count. */
+const frozenHere = new WeakMap<object, number>();
 
 /** Nesting beyond this is refused: encoders recurse. */
 export const PLAIN_DEPTH_MAX = 64;
@@ -23,50 +23,65 @@ export function freezePlain(value: unknown, what: string): Plain {
   return value as Plain;
 }
 
+/** Length of the JSON of a frozen value in UTF-16 units, escapes not counted: between a sixth and all of its real length. */
+export function plainSize(value: Plain): number {
+  return typeof value === "object" && value !== null
+    ? (frozenHere.get(value) ?? walk(value, "value", 0))
+    : walk(value, "value", 0);
+}
+
 export class PlainDataError extends TypeError {
   override readonly name = "PlainDataError";
 }
 
-function walk(value: unknown, path: string, depth: number): void {
+const NUMBER_SIZE = 8;
+
+function walk(value: unknown, path: string, depth: number): number {
   switch (typeof value) {
     case "string":
+      return value.length + 2;
     case "boolean":
-      return;
+      return 5;
     case "number":
       if (!Number.isFinite(value)) throw new PlainDataError(`${path} is ${value}; JSON has no such number`);
-      return;
+      return NUMBER_SIZE;
     case "object":
-      if (value !== null && !frozenHere.has(value)) walkObject(value, path, depth);
-      return;
+      return value === null ? 4 : (frozenHere.get(value) ?? walkObject(value, path, depth));
     default:
       throw new PlainDataError(`${path} is ${article(typeof value)}; only plain JSON data can be kept`);
   }
 }
 
-function walkObject(value: object, path: string, depth: number): void {
-  if (depth >= PLAIN_DEPTH_MAX)
+function walkObject(value: object, path: string, depth: number): number {
+  if (depth >= PLAIN_DEPTH_MAX) {
     throw new PlainDataError(`${path} is nested deeper than ${PLAIN_DEPTH_MAX} levels, or a cycle`);
+  }
+  let size = 2;
   if (Array.isArray(value)) {
-    for (let i = 0; i < value.length; i += 1) walk(value[i], `${path}[${i}]`, depth + 1);
+    for (let i = 0; i < value.length; i += 1) size += walk(value[i], `${path}[${i}]`, depth + 1) + 1;
   } else {
-    const prototype = Object.getPrototypeOf(value);
-    if (prototype !== Object.prototype && prototype !== null) {
-      throw new PlainDataError(
-        `${path} is ${article(prototype?.constructor?.name || "object with a prototype")}; only plain JSON data can be kept`,
-      );
-    }
-    if (Object.getOwnPropertySymbols(value).length > 0) throw new PlainDataError(`${path} has a symbol as key`);
-    for (const key of Object.getOwnPropertyNames(value)) walkMember(value, key, path, depth);
+    assertPlainObject(value, path);
+    for (const key of Object.keys(value)) size += key.length + 4 + walkMember(value, key, path, depth);
   }
   Object.freeze(value);
-  frozenHere.add(value);
+  frozenHere.set(value, size);
+  return size;
 }
 
-function walkMember(value: object, key: string, path: string, depth: number): void {
+function assertPlainObject(value: object, path: string): void {
+  const prototype = Object.getPrototypeOf(value);
+  if (prototype !== Object.prototype && prototype !== null) {
+    const name = prototype.constructor?.name || "object with a prototype";
+    throw new PlainDataError(`${path} is ${article(name)}; only plain JSON data can be kept`);
+  }
+  if (Object.getOwnPropertySymbols(value).length > 0) throw new PlainDataError(`${path} has a symbol as key`);
+}
+
+function walkMember(value: object, key: string, path: string, depth: number): number {
   const descriptor = Object.getOwnPropertyDescriptor(value, key)!;
-  if (!("value" in descriptor) || !descriptor.enumerable)
-    throw new PlainDataError(`${path}.${key} is a getter or hidden`);
-  walk(descriptor.value, `${path}.${key}`, depth + 1);
+  if (!("value" in descriptor))
+    throw new PlainDataError(`${path}.${key} is a getter; only plain JSON data can be kept`);
+  return walk(descriptor.value, `${path}.${key}`, depth + 1);
 }
 
 const article = (name: string): string => (/^[aeiou]/i.test(name) ? `an ${name}` : `a ${name}`);

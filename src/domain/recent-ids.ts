@@ -95,14 +95,16 @@ export class RecentIds {
 
   /** I1: drops what is old if that is half or more, else what is beyond `dedupeMax`, else grows. */
   #makeRoom(nowMs: number): void {
-    const { dedupeMax } = this.#bounds;
     let young = 0;
     for (let slot = 0; slot < this.#count; slot += 1) if (this.#isYoung(slot * SLOT_BYTES, nowMs)) young += 1;
-    const tooMany = this.#count >= dedupeMax * 2;
-    if (young * 2 > this.#count && !tooMany) return this.#resize(Math.min(this.#count * 2, dedupeMax * 2));
-    const drop = Math.max(0, young - dedupeMax);
-    this.leftYoung += drop;
-    this.#keepYoung(nowMs, drop);
+    const atMost = this.#bounds.dedupeMax * 2;
+    if (young * 2 > this.#count && this.#count < atMost) {
+      this.#resize(Math.min(this.#count * 2, atMost));
+    } else {
+      const drop = Math.max(0, young - this.#bounds.dedupeMax);
+      this.leftYoung += drop;
+      this.#keepYoung(nowMs, drop);
+    }
   }
 
   #keepYoung(nowMs: number, alsoDrop: number): void {

@@ -1,0 +1,320 @@
+// Committer: the one writer of a shard. It gathers what was decided, one commit in flight; the next grows while it flies.
+//
+// Invariants
+//   G1. At most one commit of a shard is in flight, and numbers leave no gap: n follows n - 1 within the epoch.
+//   G2. An unknown outcome is resolved by sending the very same commit again until Redis answers (R2). Nothing is forgotten
+//       meanwhile, and nothing else is written.
+//   G3. A conversation's record, ids, replies and finished entries go into one commit, never into two.
+//   G4. `applied` is told to those whose work it was only after Redis answered; replies reach their lane then, not before (P4).
+//   G5. Fenced, rewound or corrupt ends the committer: `onLost` is called once and nothing is sent any more.
+
+import { emptyBitmap, encodeOutboxEntry, hasBit, type OutboxReply, setBit } from "../src/codec/outbox-codec.ts";
+import type { ConversationKey } from "../src/domain/ids.ts";
+import type { InboxEntry } from "../src/domain/message.ts";
+import type { EntryId } from "../src/domain/position.ts";
+import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { type Environment, pause, type Timer } from "../src/environment.ts";
+import { ColloquyError } from "../src/errors.ts";
+import { describeError, type Log } from "../src/log.ts";
+import type { Commit, CommitReply, ConversationWrite, ShardStore } from "../src/store/shard-store.ts";
+
+/** Something with decided, uncommitted work: a conversation. */
+export interface Committable {
+  readonly key: ConversationKey;
+  /** All that was decided since the last call (C3). */
+  takeWrite(): PendingWrite;
+  /** What the last `takeWrite` gave out is durable. */
+  committed(): void;
+}
+
+export interface PendingWrite {
+  readonly write: ConversationWrite;
+  readonly replies: readonly OutboxReply[];
+  /** The inbox entry of each message that was decided. */
+  readonly consumed: readonly InboxEntry[];
+}
+
+/** An outbox entry in memory: which of its replies are done. */
+export class OutboxEntry {
+  readonly id: EntryId;
+  readonly done: Uint8Array;
+  #left: number;
+
+  constructor(id: EntryId, count: number, done: Uint8Array = emptyBitmap(count)) {
+    this.id = id;
+    this.done = done;
+    this.#left = 0;
+    for (let i = 0; i < count; i += 1) if (!hasBit(done, i)) this.#left += 1;
+  }
+
+  get isDone(): boolean {
+    return this.#left === 0;
+  }
+
+  /** Doing it again changes nothing. */
+  markDone(index: number): void {
+    if (hasBit(this.done, index)) return;
+    setBit(this.done, index);
+    this.#left -= 1;
+  }
+}
+
+export type LostReason = "fenced" | "rewound" | "corrupt";
+
+export interface CommitterOptions {
+  readonly environment: Environment;
+  readonly log: Log;
+  readonly store: Pick<ShardStore, "commit">;
+  readonly epoch: number;
+  readonly leaseMs: number;
+  readonly ackDelayMs: number;
+  readonly commitKeysMax: number;
+  readonly commitBytesMax: number;
+  readonly transcript: Commit["transcript"];
+  /** Replies of an applied commit, in order. */
+  readonly onReplies: (entry: OutboxEntry, replies: readonly OutboxReply[]) => void;
+  /** Inbox entries that a commit removed. */
+  readonly onInboxDone: (bytes: number) => void;
+  readonly onLost: (reason: LostReason) => void;
+}
+
+/** Keys that one conversation may need: record, ids, transcript. */
+const KEYS_PER_CONVERSATION = 3;
+
+export class Committer {
+  readonly #options: CommitterOptions;
+  #n = 0;
+  #dirty = new Set<Committable>();
+  #inboxDone: InboxEntry[] = [];
+  #acked = new Set<OutboxEntry>();
+  #lanes = new Map<ConversationKey, Uint8Array | null>();
+  #dead: Uint8Array[] = [];
+  #waiters: (() => void)[] = [];
+  #scheduled = false;
+  #ackTimer: Timer | null = null;
+  #flying = false;
+  #ended = false;
+  #idle: (() => void)[] = [];
+  lastAppliedAtMs: number;
+
+  constructor(options: CommitterOptions) {
+    this.#options = options;
+    this.lastAppliedAtMs = options.environment.monotonicMs();
+  }
+
+  add(conversation: Committable): void {
+    this.#dirty.add(conversation);
+    this.#soon();
+  }
+
+  /** One message of the entry is decided by an earlier commit. */
+  finish(entry: InboxEntry): void {
+    entry.undecided -= 1;
+    if (entry.undecided > 0) return;
+    this.#inboxDone.push(entry);
+    this.#later();
+  }
+
+  /** A reply is delivered: rides in the next commit, or starts one after `ackDelayMs`. */
+  ack(entry: OutboxEntry, index: number): void {
+    entry.markDone(index);
+    this.#acked.add(entry);
+    this.#later();
+  }
+
+  /** Durable state of a lane; null for a lane that flows. */
+  setLane(key: ConversationKey, state: Uint8Array | null): void {
+    this.#lanes.set(key, state);
+    this.#soon();
+  }
+
+  addDeadLetter(letter: Uint8Array): void {
+    this.#dead.push(letter);
+    this.#soon();
+  }
+
+  /** Resolves when all that was handed over before is durable; never if the shard is lost first. */
+  committed(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#waiters.push(resolve);
+      this.#soon();
+    });
+  }
+
+  /** Resolves when nothing waits and nothing flies, or the committer ended. */
+  drained(): Promise<void> {
+    return new Promise((resolve) => {
+      if (this.#ended) resolve();
+      else this.#idle.push(resolve);
+      this.#soon();
+    });
+  }
+
+  /** Nothing is sent after this. */
+  stop(): void {
+    this.#ended = true;
+    this.#ackTimer?.cancel();
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  #soon(): void {
+    if (this.#scheduled || this.#flying || this.#ended) return;
+    this.#scheduled = true;
+    this.#options.environment.soon(() => {
+      this.#scheduled = false;
+      this.#ackTimer?.cancel();
+      this.#ackTimer = null;
+      void this.#fly();
+    });
+  }
+
+  #later(): void {
+    if (this.#ackTimer !== null || this.#scheduled || this.#flying || this.#ended) return;
+    this.#ackTimer = this.#options.environment.after(this.#options.ackDelayMs, () => {
+      this.#ackTimer = null;
+      this.#soon();
+    });
+  }
+
+  /** G1: the loop is the one place that sends. */
+  async #fly(): Promise<void> {
+    this.#flying = true;
+    while (!this.#ended) {
+      const flight = this.#build();
+      if (flight === null) break;
+      const reply = await this.#send(flight.commit);
+      if (this.#ended) return;
+      if (reply?.kind !== "applied") {
+        this.#lose(reply?.kind ?? "corrupt");
+        return;
+      }
+      this.#land(flight, reply.outboxId);
+    }
+    this.#flying = false;
+    for (const resolve of this.#idle.splice(0)) resolve();
+  }
+
+  /** G2. Null if the script failed inside: then nobody knows what is written, and nothing is sent again. */
+  async #send(commit: Commit): Promise<CommitReply | null> {
+    const { environment, log, store } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await store.commit(commit);
+      } catch (error) {
+        if (this.#ended) return null;
+        if (!(error instanceof ColloquyError && error.retryable)) {
+          log.fatal(
+            { commit: commit.n, error: describeError(error) },
+            "commit failed inside Redis: the shard halts; what is stored was not touched again",
+          );
+          return null;
+        }
+        if (attempt === 1)
+          log.warn(
+            { commit: commit.n, error: describeError(error) },
+            "commit unanswered; the same bytes go again until Redis answers",
+          );
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()));
+        if (this.#ended) return null;
+      }
+    }
+  }
+
+  #build(): Flight | null {
+    const { epoch, leaseMs, transcript } = this.#options;
+    const waiters = this.#waiters.splice(0);
+    const conversations = this.#takeConversations();
+    const outboxDone: EntryId[] = [];
+    const acks: { entry: EntryId; done: Uint8Array }[] = [];
+    for (const entry of this.#acked) {
+      if (entry.isDone) outboxDone.push(entry.id);
+      else acks.push({ entry: entry.id, done: entry.done.slice() });
+    }
+    this.#acked.clear();
+    const inboxDone = this.#inboxDone.splice(0);
+    const lanes = Array.from(this.#lanes, ([key, state]) => ({ key, state }));
+    this.#lanes.clear();
+    const dead = this.#dead.splice(0);
+    const work =
+      conversations.taken.length + outboxDone.length + acks.length + inboxDone.length + lanes.length + dead.length;
+    if (work === 0) {
+      for (const resolve of waiters) resolve();
+      return null;
+    }
+    const { replies } = conversations;
+    const inboxDoneBytes = inboxDone.reduce((sum, entry) => sum + entry.bytes, 0);
+    const commit: Commit = {
+      epoch,
+      n: this.#n + 1,
+      leaseMs,
+      conversations: conversations.writes,
+      outbox: replies.length === 0 ? null : encodeOutboxEntry(replies),
+      inboxDone: inboxDone.map((entry) => entry.id),
+      inboxDoneBytes,
+      outboxDone,
+      acks,
+      lanes,
+      dead,
+      transcript,
+    };
+    // What did not fit waits for the next commit, and so do those who asked for all of it.
+    if (this.#dirty.size > 0) this.#waiters.unshift(...waiters.splice(0));
+    return { commit, conversations: conversations.taken, replies, inboxDoneBytes, waiters };
+  }
+
+  /** Whole conversations, oldest first, up to the bounds of a commit (G3). */
+  #takeConversations(): { taken: Committable[]; writes: ConversationWrite[]; replies: OutboxReply[] } {
+    const { commitKeysMax, commitBytesMax } = this.#options;
+    const taken: Committable[] = [];
+    const writes: ConversationWrite[] = [];
+    const replies: OutboxReply[] = [];
+    let bytes = 0;
+    for (const conversation of this.#dirty) {
+      if (taken.length * KEYS_PER_CONVERSATION + KEYS_PER_CONVERSATION > commitKeysMax || bytes >= commitBytesMax)
+        break;
+      this.#dirty.delete(conversation);
+      const pending = conversation.takeWrite();
+      taken.push(conversation);
+      writes.push(pending.write);
+      bytes += pending.write.record.length + (pending.write.ids?.bytes.length ?? 0);
+      for (const line of pending.write.transcript) bytes += line.length;
+      for (const reply of pending.replies) {
+        replies.push(reply);
+        bytes += reply.body.length;
+      }
+      for (const entry of pending.consumed) {
+        entry.undecided -= 1;
+        if (entry.undecided === 0) this.#inboxDone.push(entry);
+      }
+    }
+    return { taken, writes, replies };
+  }
+
+  /** G4 */
+  #land(flight: Flight, outboxId: EntryId | null): void {
+    this.#n += 1;
+    this.lastAppliedAtMs = this.#options.environment.monotonicMs();
+    if (outboxId !== null) this.#options.onReplies(new OutboxEntry(outboxId, flight.replies.length), flight.replies);
+    for (const conversation of flight.conversations) conversation.committed();
+    if (flight.inboxDoneBytes > 0) this.#options.onInboxDone(flight.inboxDoneBytes);
+    for (const resolve of flight.waiters) resolve();
+  }
+
+  /** G5 */
+  #lose(reason: LostReason): void {
+    this.stop();
+    this.#options.log.error(
+      { reason, epoch: this.#options.epoch, commit: this.#n + 1 },
+      "shard lost: nothing uncommitted of it is kept in memory; what is stored is safe",
+    );
+    this.#options.onLost(reason);
+  }
+}
+
+interface Flight {
+  readonly commit: Commit;
+  readonly conversations: readonly Committable[];
+  readonly replies: readonly OutboxReply[];
+  readonly inboxDoneBytes: number;
+  readonly waiters: (() => void)[];
+}

@@ -1,0 +1,423 @@
+// Conversation actor: the single writer of one conversation. Its mailbox is a queue of messages in position order; what nact
+// delivers is only the wake-up.
+//
+// Invariants
+//   C1. Messages are decided in position order, one at a time, and each exactly once: the head leaves the mailbox in the same
+//       step that moves record, ids and state past it.
+//   C2. Turns run ahead of commits only up to the bounds on what is uncommitted and on what waits in the lane (R6).
+//   C3. What the committer takes is all that was decided since it last took, as one value (P5).
+//   C4. It can be dropped from memory only when `settled`; then everything in it can be loaded again (R4).
+//   C5. A stopped actor decides nothing more, whatever its handler does later.
+
+import type { Channel } from "../src/channels/channel.ts";
+import type { OutboxReply } from "../src/codec/outbox-codec.ts";
+import { checkedState, type DecodedRecord, decodeRecord, encodeRecord } from "../src/codec/record-codec.ts";
+import type { BotDefinition } from "../src/domain/bot.ts";
+import { Fifo } from "../src/domain/fifo.ts";
+import type { ConversationId, ConversationKey } from "../src/domain/ids.ts";
+import type { InboxEntry, InboxMessage, Reply } from "../src/domain/message.ts";
+import { freezePlain, type Plain, PlainDataError } from "../src/domain/plain-data.ts";
+import { formatBorn } from "../src/domain/position.ts";
+import { RecentIds } from "../src/domain/recent-ids.ts";
+import { afterDrop, afterTurn, type ConversationRecord, newRecord } from "../src/domain/record.ts";
+import { HANDLER_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { sequence } from "../src/domain/sequencer.ts";
+import { transcriptUserLine } from "../src/domain/transcript.ts";
+import type { Environment, Timer } from "../src/environment.ts";
+import { CodecError, ColloquyError } from "../src/errors.ts";
+import { describeError, type Log } from "../src/log.ts";
+import type { StoredConversation } from "../src/store/shard-store.ts";
+import type { ActorRef } from "./actor-system.ts";
+import type { Committable, PendingWrite } from "./committer.ts";
+import type { RunningTurns } from "./running-turns.ts";
+import { Turn, type TurnBounds, type TurnResult } from "./turn.ts";
+
+export interface ConversationBounds extends TurnBounds {
+  readonly drainTurnsMax: number;
+  readonly drainSliceMs: number;
+  readonly uncommittedTurnsMax: number;
+  readonly uncommittedBytesMax: number;
+  readonly dedupeMs: number;
+  readonly dedupeMax: number;
+}
+
+/** What a conversation needs of its shard. */
+export interface ConversationPorts {
+  readonly environment: Environment;
+  readonly log: Log;
+  readonly bounds: ConversationBounds;
+  readonly running: RunningTurns;
+  /** Puts it into the next commit. */
+  commit(conversation: Committable): void;
+  /** One message of the entry needs nothing more: an earlier commit decided it. */
+  finish(entry: InboxEntry): void;
+  /** Fetches what is stored and hands it to `loaded`. */
+  load(conversation: ConversationActor): void;
+  /** Whether the lane can take more; else it calls back once it can. */
+  laneHasRoom(
+    key: ConversationKey,
+    uncommitted: { readonly replies: number; readonly bytes: number },
+    onRoom: () => void,
+  ): boolean;
+}
+
+export type Wake = "wake";
+
+const HANDLER_TIMEOUT_MS_DEFAULT = 30_000;
+/** Estimate of what a resident takes besides its state and ids. */
+const RESIDENT_OVERHEAD_BYTES = 2_048;
+
+export class ConversationActor implements Committable {
+  readonly key: ConversationKey;
+  readonly id: ConversationId;
+  readonly #bot: BotDefinition;
+  readonly #channel: Channel;
+  readonly #ports: ConversationPorts;
+  readonly #mailbox = new Fifo<InboxMessage>();
+  ref: ActorRef<Wake> | null = null;
+  #awake = false;
+  #stopped = false;
+  #record: ConversationRecord | null = null;
+  #ids: RecentIds | null = null;
+  #idsTtlSetAtMs = Number.NEGATIVE_INFINITY;
+  /** What was stored, until the first turn decodes it. */
+  #stored: DecodedRecord | null = null;
+  #state: Plain | undefined;
+  #stateBytes = 0;
+  #pending: Pending | null = null;
+  #inFlight: Pending | null = null;
+  #waitsForCommit = false;
+  #inTurn = false;
+  #draining = false;
+  #failures = 0;
+  #retry: Timer | null = null;
+  /** Nothing of it runs until somebody looks. */
+  #quarantined = false;
+
+  constructor(
+    id: ConversationId,
+    key: ConversationKey,
+    bot: BotDefinition,
+    channel: Channel,
+    ports: ConversationPorts,
+  ) {
+    this.id = id;
+    this.key = key;
+    this.#bot = bot;
+    this.#channel = channel;
+    this.#ports = ports;
+  }
+
+  /** C4 */
+  get settled(): boolean {
+    return this.#mailbox.length === 0 && this.#pending === null && this.#inFlight === null && !this.#awake;
+  }
+
+  /** A turn is under way. */
+  get isInTurn(): boolean {
+    return this.#inTurn;
+  }
+
+  get residentBytes(): number {
+    return RESIDENT_OVERHEAD_BYTES + this.#stateBytes + (this.#ids?.bytes ?? 0);
+  }
+
+  deliver(message: InboxMessage): void {
+    this.#mailbox.push(message);
+    this.wake();
+  }
+
+  wake = (): void => {
+    if (this.#awake || this.#stopped || this.ref === null) return;
+    this.#awake = true;
+    this.ref.tell("wake");
+  };
+
+  loaded(stored: StoredConversation): void {
+    if (this.#stopped) return;
+    try {
+      this.#stored = stored.record === null ? null : decodeRecord(stored.record);
+    } catch (error) {
+      this.#quarantine(error);
+      return;
+    }
+    this.#ids = new RecentIds({ dedupeMs: this.#dedupeMs, dedupeMax: this.#ports.bounds.dedupeMax }, stored.ids);
+    this.#record = this.#stored?.record ?? null;
+    this.#stateBytes = this.#stored?.stateBytes.length ?? 0;
+    this.wake();
+  }
+
+  /** Begins no further turn; one under way ends by itself. */
+  drain(): void {
+    this.#draining = true;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#retry?.cancel();
+    this.ref?.stop();
+  }
+
+  async receive(_wake: Wake): Promise<void> {
+    const { environment, bounds } = this.#ports;
+    const sliceEndMs = environment.monotonicMs() + bounds.drainSliceMs;
+    this.#awake = false;
+    for (let decided = 0; ; decided += 1) {
+      const message = this.#mailbox.peek();
+      if (message === undefined || this.#stopped || !this.#mayDecide()) return;
+      if (decided >= bounds.drainTurnsMax || environment.monotonicMs() > sliceEndMs) {
+        this.wake(); // others first
+        return;
+      }
+      const going = this.#decide(message);
+      if (typeof going !== "boolean" ? !(await going) : !going) return;
+    }
+  }
+
+  takeWrite(): PendingWrite {
+    const pending = this.#pending!;
+    this.#inFlight = pending;
+    this.#pending = null;
+    const ids = this.#ids!.takeChange();
+    const record = this.#encodeRecord();
+    this.#stateBytes = record.length;
+    return {
+      write: {
+        key: this.key,
+        record,
+        ids,
+        idsTtlMs: ids === null ? null : this.#idsTtl(),
+        transcript: pending.transcript,
+      },
+      replies: pending.replies,
+      consumed: pending.consumed,
+    };
+  }
+
+  committed(): void {
+    this.#inFlight = null;
+    if (!this.#waitsForCommit) return;
+    this.#waitsForCommit = false;
+    this.wake();
+  }
+
+  /** True if the next message can be looked at; where not, what it waits for wakes it. */
+  #mayDecide(): boolean {
+    if (this.#draining || this.#quarantined || this.#retry !== null) return false;
+    if (this.#ids === null) {
+      this.#ports.load(this);
+      return false;
+    }
+    const { bounds, running } = this.#ports;
+    const turns = (this.#pending?.turns ?? 0) + (this.#inFlight?.turns ?? 0);
+    const bytes = (this.#pending?.bytes ?? 0) + (this.#inFlight?.bytes ?? 0);
+    if (turns >= bounds.uncommittedTurnsMax || bytes >= bounds.uncommittedBytesMax) {
+      this.#waitsForCommit = true; // C2
+      return false;
+    }
+    const replies = (this.#pending?.replies.length ?? 0) + (this.#inFlight?.replies.length ?? 0);
+    if (!this.#ports.laneHasRoom(this.key, { replies, bytes }, this.wake)) return false; // C2
+    if (running.hasRoom) return true;
+    running.onRoom(this.wake);
+    return false;
+  }
+
+  /** Decides the head of the mailbox. False if the drain has to end here. */
+  #decide(message: InboxMessage): boolean | Promise<boolean> {
+    const record = this.#record ?? newRecord(message.position);
+    const decision = sequence(record, this.#ids!, message);
+    switch (decision.kind) {
+      case "consumed":
+        this.#mailbox.shift();
+        this.#ports.finish(message.source);
+        return true;
+      case "duplicate":
+        this.#drop(record, message);
+        return true;
+      case "release":
+        return this.#release(record, message, decision.seq);
+    }
+  }
+
+  #drop(record: ConversationRecord, message: InboxMessage): void {
+    this.#mailbox.shift();
+    this.#record = afterDrop(record, message.position);
+    const pending = this.#openPending();
+    pending.consumed.push(message.source);
+    this.#ports.commit(this);
+  }
+
+  #release(record: ConversationRecord, message: InboxMessage, seq: number): boolean | Promise<boolean> {
+    let turn: Turn;
+    try {
+      turn = new Turn({
+        bot: this.#bot,
+        conversation: this.id,
+        born: record.born,
+        seq,
+        state: this.#currentState(),
+        message,
+        bounds: this.#ports.bounds,
+        log: this.#ports.log,
+      });
+    } catch (error) {
+      return this.#failed(error, message);
+    }
+    const result = turn.run();
+    if (!(result instanceof Promise)) return this.#applied(record, message, result);
+    const { running } = this.#ports;
+    running.add(turn, this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT);
+    this.#inTurn = true;
+    return result.then((settled) => {
+      running.remove(turn);
+      this.#inTurn = false;
+      return !this.#stopped && this.#applied(record, message, settled); // C5
+    });
+  }
+
+  /** The stored state, decoded and brought to the bot's version. Part of the turn: if it fails, the message failed (R5). */
+  #currentState(): Plain {
+    if (this.#state !== undefined) return this.#state;
+    if (this.#stored === null) return freezePlain(this.#bot.initialState(), "initialState()");
+    const { botVersion, bytes } = checkedState(this.#stored);
+    let state: unknown = JSON.parse(Buffer.from(bytes).toString());
+    if (botVersion > this.#bot.version) {
+      throw new CodecError(
+        `the state was written by version ${botVersion} of bot ${this.#bot.name}, this is version ${this.#bot.version}; it is untouched`,
+      );
+    }
+    for (let version = botVersion; version < this.#bot.version; version += 1) {
+      const migrate = this.#bot.migrate?.[version];
+      if (migrate !== undefined) state = migrate(state);
+    }
+    return freezePlain(state, "state");
+  }
+
+  #applied(record: ConversationRecord, message: InboxMessage, result: TurnResult): boolean {
+    if (result.kind === "failed") return this.#failed(result.error, message);
+    let rendered: Rendered;
+    try {
+      rendered = this.#render(record, message, result.replies);
+    } catch (error) {
+      return this.#failed(error, message);
+    }
+    // C1: from here on nothing can fail.
+    this.#mailbox.shift();
+    this.#failures = 0;
+    const pending = this.#openPending();
+    this.#state = result.state;
+    this.#record = afterTurn(record, message.position, message.idHash, result.replies.length);
+    this.#ids!.add(message.idHash, message.position.entry.ms, message.bodyHash);
+    pending.turns += 1;
+    pending.bytes += message.bytes + rendered.bytes;
+    pending.consumed.push(message.source);
+    for (const reply of rendered.outbox) pending.replies.push(reply);
+    for (const line of rendered.transcript) pending.transcript.push(line);
+    this.#ports.commit(this);
+    return true;
+  }
+
+  /** Wire bytes are made before the commit, which stores them: every attempt sends the same ones (attack B14). */
+  #render(record: ConversationRecord, message: InboxMessage, replies: readonly Reply[]): Rendered {
+    const toTranscript = this.#channel.delivery === "transcript";
+    if (replies.length === 0 && !toTranscript) return NOTHING_RENDERED;
+    const born = formatBorn(record.born);
+    const rendered: Rendered = { outbox: [], transcript: [], bytes: 0 };
+    if (toTranscript) rendered.transcript.push(this.#userLine(record, message, born));
+    for (let i = 0; i < replies.length; i += 1) {
+      const outSeq = record.outSeq + 1 + i;
+      const body = this.#channel.render({ to: this.id, born, outSeq, inReplyTo: message.id, reply: replies[i]! });
+      rendered.bytes += body.length;
+      if (toTranscript) rendered.transcript.push(body);
+      else rendered.outbox.push({ key: this.key, born, outSeq, body });
+    }
+    return rendered;
+  }
+
+  #userLine(record: ConversationRecord, message: InboxMessage, born: string): Uint8Array {
+    const line = { seq: record.seq + 1, born, messageId: message.id, text: message.text };
+    return transcriptUserLine(
+      message.dataJson === "" ? line : { ...line, data: JSON.parse(message.dataJson) as Plain },
+    );
+  }
+
+  /** The same message again, after a while and without end: nothing may pass it. */
+  #failed(error: unknown, message: InboxMessage): false {
+    const { environment, log } = this.#ports;
+    this.#failures += 1;
+    const delayMs = retryDelayMs(HANDLER_BACKOFF, this.#failures, environment.random());
+    log.warn(
+      {
+        ...this.id,
+        inboxPosition: formatBorn(message.position),
+        attempt: this.#failures,
+        retryInMs: delayMs,
+        error: withoutText(error),
+      },
+      "turn failed; nothing of it was committed, the message runs again",
+    );
+    this.#retry = environment.after(delayMs, () => {
+      this.#retry = null;
+      this.wake();
+    });
+    return false;
+  }
+
+  #quarantine(error: unknown): void {
+    this.#quarantined = true;
+    this.#ports.log.error(
+      { ...this.id, error: describeError(error) },
+      "conversation quarantined: its record cannot be read and is left untouched; its messages wait in the inbox",
+    );
+  }
+
+  /** State that no turn of this life in memory has decoded is copied as it is stored (E3). */
+  #encodeRecord(): Uint8Array {
+    if (this.#state === undefined && this.#stored !== null) {
+      return encodeRecord(this.#record!, this.#stored.botVersion, this.#stored.stateBytes);
+    }
+    return encodeRecord(this.#record!, this.#bot.version, JSON.stringify(this.#state ?? this.#bot.initialState()));
+  }
+
+  get #dedupeMs(): number {
+    return this.#bot.dedupeMs ?? this.#ports.bounds.dedupeMs;
+  }
+
+  #openPending(): Pending {
+    this.#pending ??= { turns: 0, bytes: 0, replies: [], consumed: [], transcript: [] };
+    return this.#pending;
+  }
+
+  /** The ids key lives for twice `dedupeMs`; renewing it once per `dedupeMs` keeps every young id. */
+  #idsTtl(): number | null {
+    const dedupeMs = this.#dedupeMs;
+    const nowMs = this.#ports.environment.monotonicMs();
+    if (nowMs - this.#idsTtlSetAtMs < dedupeMs) return null;
+    this.#idsTtlSetAtMs = nowMs;
+    return dedupeMs * 2;
+  }
+}
+
+/** A bot's error may quote the message, so its text stays out of the log; ours never do. */
+function withoutText(error: unknown): unknown {
+  if (error instanceof ColloquyError || error instanceof PlainDataError) return describeError(error);
+  if (!(error instanceof Error)) return { name: typeof error };
+  const frame = error.stack?.split("\n").find((line) => line.trimStart().startsWith("at "));
+  return { name: error.name, at: frame?.trim() };
+}
+
+interface Pending {
+  turns: number;
+  bytes: number;
+  readonly replies: OutboxReply[];
+  readonly consumed: InboxEntry[];
+  readonly transcript: Uint8Array[];
+}
+
+interface Rendered {
+  readonly outbox: OutboxReply[];
+  readonly transcript: Uint8Array[];
+  bytes: number;
+}
+
+const NOTHING_RENDERED: Rendered = Object.freeze({ outbox: [], transcript: [], bytes: 0 });

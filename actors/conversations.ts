@@ -1,0 +1,178 @@
+// Conversations: the conversations of one shard that are in memory. Activates on demand, loads in batches, and drops what is
+// settled and least recently used when the node holds too much.
+
+import type { Channel } from "../src/channels/channel.ts";
+import type { BotDefinition } from "../src/domain/bot.ts";
+import { type ConversationKey, parseConversationKey } from "../src/domain/ids.ts";
+import type { InboxMessage } from "../src/domain/message.ts";
+import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { pause } from "../src/environment.ts";
+import { ColloquyError } from "../src/errors.ts";
+import { describeError } from "../src/log.ts";
+import type { ShardStore, StoredConversation } from "../src/store/shard-store.ts";
+import type { ActorFamily } from "./actor-system.ts";
+import { ConversationActor, type ConversationPorts } from "./conversation-actor.ts";
+
+/** What is in memory of all shards of a node, and how much may be. */
+export interface ResidentBudget {
+  readonly residentsMax: number;
+  readonly residentBytesMax: number;
+  residents: number;
+  bytes: number;
+}
+
+export interface ConversationsOptions {
+  readonly ports: Omit<ConversationPorts, "load">;
+  readonly store: Pick<ShardStore, "load">;
+  readonly family: ActorFamily;
+  readonly budget: ResidentBudget;
+  readonly bot: (name: string) => BotDefinition | undefined;
+  readonly channel: (name: string) => Channel | undefined;
+  readonly onEvicted: (key: ConversationKey) => void;
+  /** The store gave something nobody can read: the shard cannot go on. */
+  readonly onCorrupt: () => void;
+}
+
+/** A conversation's nact mailbox holds wake-ups only. */
+const WAKE_UPS_MAX = 4;
+const LOAD_PAGE = 1_024;
+/** How many of the oldest are looked at for each newcomer over the budget. */
+const EVICTION_TRIES = 8;
+
+interface Resident {
+  readonly actor: ConversationActor;
+  countedBytes: number;
+}
+
+export class Conversations {
+  readonly #options: ConversationsOptions;
+  readonly #ports: ConversationPorts;
+  /** Least recently used first. */
+  readonly #residents = new Map<ConversationKey, Resident>();
+  /** Messages for bots or channels that this node does not run; they stay in the inbox. */
+  stranded = 0;
+  #loading = new Set<ConversationActor>();
+  #loadScheduled = false;
+  #stopped = false;
+
+  constructor(options: ConversationsOptions) {
+    this.#options = options;
+    this.#ports = { ...options.ports, load: (conversation) => this.#loadSoon(conversation) };
+  }
+
+  get count(): number {
+    return this.#residents.size;
+  }
+
+  deliver(message: InboxMessage): void {
+    const resident = this.#residents.get(message.key) ?? this.#activate(message.key);
+    if (resident === null) this.stranded += 1;
+    else resident.actor.deliver(message);
+  }
+
+  /** No further turn begins. */
+  drain(): void {
+    for (const { actor } of this.#residents.values()) actor.drain();
+  }
+
+  get isInTurn(): boolean {
+    for (const { actor } of this.#residents.values()) if (actor.isInTurn) return true;
+    return false;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    for (const resident of this.#residents.values()) this.#forget(resident);
+    this.#residents.clear();
+  }
+
+  #activate(key: ConversationKey): Resident | null {
+    const id = parseConversationKey(key);
+    const bot = this.#options.bot(id.bot);
+    const channel = this.#options.channel(id.channel);
+    if (bot === undefined || channel === undefined) {
+      this.#ports.log.error(
+        { bot: id.bot, channel: id.channel },
+        "message for a bot or channel that is not configured: it stays in the inbox, configure it again to go on",
+      );
+      return null;
+    }
+    const actor = new ConversationActor(id, key, bot, channel, this.#ports);
+    actor.ref = this.#options.family.spawn(actor, WAKE_UPS_MAX);
+    const resident = { actor, countedBytes: actor.residentBytes };
+    this.#residents.set(key, resident);
+    this.#options.budget.residents += 1;
+    this.#options.budget.bytes += resident.countedBytes;
+    this.#evict();
+    return resident;
+  }
+
+  /** Looks at the oldest few: settled ones over the budget go, the others count as used (C4). */
+  #evict(): void {
+    const { budget } = this.#options;
+    let tries = EVICTION_TRIES;
+    for (const [key, resident] of this.#residents) {
+      const isOver = budget.residents > budget.residentsMax || budget.bytes > budget.residentBytesMax;
+      if (!isOver || tries === 0) return;
+      tries -= 1;
+      this.#residents.delete(key);
+      if (resident.actor.settled) {
+        this.#forget(resident);
+        this.#options.onEvicted(key);
+      } else {
+        this.#recount(resident);
+        this.#residents.set(key, resident);
+      }
+    }
+  }
+
+  #recount(resident: Resident): void {
+    const bytes = resident.actor.residentBytes;
+    this.#options.budget.bytes += bytes - resident.countedBytes;
+    resident.countedBytes = bytes;
+  }
+
+  #forget(resident: Resident): void {
+    resident.actor.stop();
+    this.#options.budget.residents -= 1;
+    this.#options.budget.bytes -= resident.countedBytes;
+  }
+
+  #loadSoon(conversation: ConversationActor): void {
+    this.#loading.add(conversation);
+    if (this.#loadScheduled) return;
+    this.#loadScheduled = true;
+    this.#ports.environment.soon(() => void this.#loadAll());
+  }
+
+  async #loadAll(): Promise<void> {
+    while (this.#loading.size > 0 && !this.#stopped) {
+      const page = Array.from(this.#loading).slice(0, LOAD_PAGE);
+      const stored = await this.#load(page.map((conversation) => conversation.key));
+      if (stored === null) return;
+      page.forEach((conversation, i) => {
+        this.#loading.delete(conversation);
+        conversation.loaded(stored[i]!);
+      });
+    }
+    this.#loadScheduled = false;
+  }
+
+  /** Reads again until Redis answers; null if the shard stopped or what is stored cannot be read at all. */
+  async #load(keys: readonly ConversationKey[]): Promise<StoredConversation[] | null> {
+    const { environment, log } = this.#ports;
+    for (let attempt = 1; !this.#stopped; attempt += 1) {
+      try {
+        return await this.#options.store.load(keys);
+      } catch (error) {
+        if (!(error instanceof ColloquyError && error.retryable)) {
+          log.fatal({ error: describeError(error) }, "records cannot be read: the shard halts; nothing was written");
+          this.#options.onCorrupt();
+          return null;
+        }
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()));
+      }
+    }
+    return null;
+  }
+}

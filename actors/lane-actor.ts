@@ -1,0 +1,234 @@
+// Lane actor: sends the replies of one conversation, one at a time, in order. The outbox is the truth; what is here is what
+// of it is undelivered.
+//
+// Invariants
+//   L1. One attempt in flight; the next reply goes out only after this one's 2xx, or after the commit that says what became
+//       of it (attack B11).
+//   L2. Every attempt of a reply sends the bytes and the key that its commit stored (P4, attack B14).
+//   L3. A lane that does not flow is durable: its state is in `lanes` before anything waits for a wake-up. No retry timer
+//       lives here; a wake-up or the sweep rings it.
+//   L4. Its backlog is bounded by what its conversation may leave uncommitted plus the bound after which no turn starts.
+
+import type { Channel, SendOutcome } from "../src/channels/channel.ts";
+import { encodeLaneState, type LaneState } from "../src/codec/lane-codec.ts";
+import { Fifo } from "../src/domain/fifo.ts";
+import { type ConversationId, type ConversationKey, idempotencyKey } from "../src/domain/ids.ts";
+import { DELIVERY_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import type { Environment } from "../src/environment.ts";
+import type { Log } from "../src/log.ts";
+import type { ActorRef } from "./actor-system.ts";
+import type { OutboxEntry } from "./committer.ts";
+import type { Wake } from "./conversation-actor.ts";
+
+export interface LaneItem {
+  readonly entry: OutboxEntry;
+  readonly index: number;
+  readonly born: string;
+  readonly outSeq: number;
+  readonly body: Uint8Array;
+}
+
+export interface LanePorts {
+  readonly environment: Environment;
+  readonly log: Log;
+  ack(entry: OutboxEntry, index: number): void;
+  setLane(key: ConversationKey, state: Uint8Array | null): void;
+  addDeadLetter(letter: Uint8Array): void;
+  /** Resolves when what was handed over before is durable. */
+  committed(): Promise<void>;
+  /** Leaves a wake-up that rings this lane after `delayMs`. */
+  wakeUpAfter(key: ConversationKey, delayMs: number): void;
+  /** A reply left the backlog. */
+  onLeft(bytes: number): void;
+}
+
+export class LaneActor {
+  readonly key: ConversationKey;
+  readonly id: ConversationId;
+  readonly #ordering: "strict" | "available";
+  readonly #channel: Channel;
+  readonly #ports: LanePorts;
+  readonly #backlog = new Fifo<LaneItem>();
+  readonly #abort = new AbortController();
+  ref: ActorRef<Wake> | null = null;
+  #awake = false;
+  #stopped = false;
+  #sending = false;
+  #bytes = 0;
+  /** null while it flows. */
+  #state: LaneState | null;
+  #onRoom: (() => void) | null = null;
+
+  constructor(
+    id: ConversationId,
+    key: ConversationKey,
+    ordering: "strict" | "available",
+    channel: Channel,
+    ports: LanePorts,
+    state: LaneState | null,
+  ) {
+    this.id = id;
+    this.key = key;
+    this.#ordering = ordering;
+    this.#channel = channel;
+    this.#ports = ports;
+    this.#state = state;
+  }
+
+  get backlog(): { readonly replies: number; readonly bytes: number } {
+    return { replies: this.#backlog.length, bytes: this.#bytes };
+  }
+
+  get state(): LaneState | null {
+    return this.#state;
+  }
+
+  /** Nothing of it is lost when it leaves memory. */
+  get isIdle(): boolean {
+    return this.#backlog.length === 0 && !this.#sending && !this.#awake && this.#state === null;
+  }
+
+  enqueue(item: LaneItem): void {
+    this.#backlog.push(item);
+    this.#bytes += item.body.length;
+    if (this.#state === null || this.#state.state === "closed") this.#wake();
+  }
+
+  /** A wake-up: tries the head again if its time has come. Ringing at any other time changes nothing. */
+  ring(): void {
+    if (this.#state?.state === "retrying" && this.#state.nextAtMs <= this.#ports.environment.nowMs()) this.#wake();
+  }
+
+  /** Calls back once, when a reply has left. */
+  onRoom(wake: () => void): void {
+    this.#onRoom = wake;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#abort.abort();
+    this.ref?.stop();
+  }
+
+  async receive(_wake: Wake): Promise<void> {
+    this.#awake = false;
+    this.#sending = true;
+    let goesOn = true;
+    while (goesOn && !this.#stopped) {
+      const item = this.#backlog.peek();
+      if (item === undefined) break;
+      goesOn = await this.#attempt(item);
+    }
+    this.#sending = false;
+    if (this.#backlog.length === 0 && this.#state?.state === "retrying") this.#setState(null);
+  }
+
+  #wake(): void {
+    if (this.#awake || this.#stopped || this.ref === null) return;
+    this.#awake = true;
+    this.ref.tell("wake");
+  }
+
+  /** One attempt at the head (L1). True if the lane goes on. */
+  async #attempt(item: LaneItem): Promise<boolean> {
+    if (this.#state?.state === "closed") return this.#bury(item, this.#state.reason);
+    if (this.#state?.state === "halted") return false;
+    const outcome = await this.#channel.send(this.#delivery(item), this.#abort.signal);
+    if (this.#stopped) return false;
+    switch (outcome.kind) {
+      case "delivered":
+        this.#leave(item);
+        if (this.#state !== null) this.#setState(null);
+        return true;
+      case "retryable":
+      case "ambiguous":
+        return this.#retryLater(item, outcome);
+      case "gone":
+        this.#setState({ ...this.#failed(item, outcome.reason), state: "closed" });
+        return this.#bury(item, outcome.reason);
+      case "terminal":
+        if (this.#ordering === "available") {
+          if (this.#state !== null) this.#setState(null);
+          return this.#bury(item, outcome.reason);
+        }
+        this.#halt(item, outcome.reason);
+        return false;
+    }
+  }
+
+  /** L2 */
+  #delivery(item: LaneItem) {
+    const key = idempotencyKey(this.id, item.born, item.outSeq);
+    return { to: this.id, born: item.born, outSeq: item.outSeq, idempotencyKey: key, body: item.body };
+  }
+
+  #leave(item: LaneItem): void {
+    this.#backlog.shift();
+    this.#bytes -= item.body.length;
+    this.#ports.ack(item.entry, item.index);
+    this.#ports.onLeft(item.body.length);
+    const wake = this.#onRoom;
+    this.#onRoom = null;
+    wake?.();
+  }
+
+  #failed(item: LaneItem, reason: string): Omit<LaneState, "state"> {
+    const nowMs = this.#ports.environment.nowMs();
+    const before = this.#state?.outSeq === item.outSeq ? this.#state : null;
+    const attempts = (before?.attempts ?? 0) + 1;
+    return {
+      outSeq: item.outSeq,
+      attempts,
+      firstFailedAtMs: before?.firstFailedAtMs ?? nowMs,
+      nextAtMs: nowMs,
+      reason,
+    };
+  }
+
+  /** L3: first durable, then a wake-up. */
+  async #retryLater(
+    item: LaneItem,
+    outcome: Extract<SendOutcome, { kind: "retryable" | "ambiguous" }>,
+  ): Promise<false> {
+    const failed = this.#failed(item, outcome.reason);
+    const asked = outcome.kind === "retryable" ? (outcome.retryAfterMs ?? 0) : 0;
+    const delayMs = Math.max(asked, retryDelayMs(DELIVERY_BACKOFF, failed.attempts, this.#ports.environment.random()));
+    this.#setState({ ...failed, state: "retrying", nextAtMs: failed.nextAtMs + delayMs });
+    this.#ports.log.warn(
+      { ...this.id, outSeq: item.outSeq, attempt: failed.attempts, retryInMs: delayMs, reason: outcome.reason },
+      "delivery failed; its lane waits in order and tries again",
+    );
+    await this.#ports.committed();
+    if (!this.#stopped) this.#ports.wakeUpAfter(this.key, delayMs);
+    return false;
+  }
+
+  #halt(item: LaneItem, reason: string): void {
+    this.#setState({ ...this.#failed(item, reason), state: "halted" });
+    this.#ports.log.error(
+      { ...this.id, outSeq: item.outSeq, reason },
+      "delivery refused for good; its lane is halted, nothing is sent past it and nothing is lost",
+    );
+  }
+
+  /** A dead letter; the lane goes on only after the commit that says so (L1). */
+  async #bury(item: LaneItem, reason: string): Promise<boolean> {
+    this.#ports.addDeadLetter(deadReply(this.id, item, reason, this.#ports.environment.nowMs()));
+    this.#leave(item);
+    this.#ports.log.warn({ ...this.id, outSeq: item.outSeq, reason }, "reply became a dead letter");
+    await this.#ports.committed();
+    return !this.#stopped;
+  }
+
+  #setState(state: LaneState | null): void {
+    this.#state = state;
+    this.#ports.setLane(this.key, state === null ? null : encodeLaneState(state));
+  }
+}
+
+function deadReply(id: ConversationId, item: LaneItem, reason: string, atMs: number): Uint8Array {
+  const body = Buffer.from(item.body).toString("base64");
+  return Buffer.from(
+    JSON.stringify({ direction: "out", ...id, born: item.born, outSeq: item.outSeq, reason, atMs, body }),
+  );
+}

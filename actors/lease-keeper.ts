@@ -1,0 +1,209 @@
+// Lease keeper: decides when this node owns a shard. The lease gives liveness, the epoch safety: a node that believes to own
+// a shard and does not is refused by every script (P6), so nothing here has to be exact about time.
+//
+// Invariants
+//   K1. A shard is opened only under an epoch that `acquire` gave, and closed when that epoch is over.
+//   K2. While another node's lease lives, nothing is acquired: a fenced node stands by and never duels (attack H4).
+//   K3. Redis away closes nothing: leases are looked at again when it is back.
+
+import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { type Environment, pause } from "../src/environment.ts";
+import { ColloquyError } from "../src/errors.ts";
+import type { Log } from "../src/log.ts";
+import type { ShardStore } from "../src/store/shard-store.ts";
+import type { LostReason } from "./committer.ts";
+
+export interface LeaseKeeperOptions {
+  readonly environment: Environment;
+  readonly log: Log;
+  readonly node: string;
+  readonly leaseTtlMs: number;
+  readonly store: Pick<ShardStore, "owner" | "acquire" | "renew" | "release">;
+  readonly name: string;
+  /** Opens the shard under this epoch; resolves when it works. Rejecting gives the shard up for good. */
+  readonly open: (epoch: number) => Promise<void>;
+  /** Closes what `open` opened. */
+  readonly close: () => Promise<void>;
+  readonly onStateChange: () => void;
+}
+
+export type LeaseState =
+  | { readonly kind: "starting" }
+  | { readonly kind: "standby"; readonly owner: string | null }
+  | { readonly kind: "opening" | "owned" | "closing" }
+  /** Needs an operator: what is stored is behind what was confirmed, or not readable. */
+  | { readonly kind: "halted"; readonly reason: string };
+
+/** How owning a shard ended; `away`: Redis left while it was being opened, it is acquired again. */
+type Ended = LostReason | "stopped" | "away";
+
+const STANDBY_CHECK_MS = 500;
+
+export class LeaseKeeper {
+  readonly #options: LeaseKeeperOptions;
+  readonly #stop = new AbortController();
+  #state: LeaseState = { kind: "starting" };
+  #epoch = 0;
+  #closedClean = false;
+  #lost: ((reason: LostReason) => void) | null = null;
+  #loop: Promise<void> | null = null;
+
+  constructor(options: LeaseKeeperOptions) {
+    this.#options = options;
+  }
+
+  get state(): LeaseState {
+    return this.#state;
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+  }
+
+  /** The shard was found lost by somebody who wrote to it. */
+  lost(reason: LostReason): void {
+    this.#lost?.(reason);
+  }
+
+  /** Closes the shard in good order; the lease stays until `release`. */
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#loop;
+  }
+
+  /** Gives the lease back, so that the next owner need not wait for its end. Harmless without one. */
+  async release(): Promise<void> {
+    const { store, name, log } = this.#options;
+    if (!this.#closedClean) return;
+    try {
+      await store.release({ epoch: this.#epoch, clean: true });
+      log.info({ shard: name, epoch: this.#epoch }, "shard released");
+    } catch (error) {
+      log.warn({ shard: name, error }, "lease not given back; it runs out by itself");
+    }
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stop.signal.aborted && this.#state.kind !== "halted") {
+      const acquired = await this.#acquire();
+      if (!acquired) continue;
+      const ended = await this.#own();
+      if (ended === "rewound" || ended === "corrupt") this.#halt(`its store is ${ended}`);
+    }
+  }
+
+  /** One look at the shard: true if it is ours now (K2). */
+  async #acquire(): Promise<boolean> {
+    const { environment, node, leaseTtlMs, store, name, log } = this.#options;
+    try {
+      const owner = await store.owner();
+      if (this.#stop.signal.aborted) return false;
+      const reply = await store.acquire({ node, observedEpoch: owner.epoch, leaseMs: leaseTtlMs });
+      switch (reply.kind) {
+        case "acquired":
+          this.#epoch = reply.epoch;
+          log.info(
+            { shard: name, epoch: reply.epoch, wasClean: reply.wasClean, inboxBytes: reply.inboxBytes },
+            "shard acquired",
+          );
+          return true;
+        case "held":
+          this.#standBy(reply.node);
+          await pause(environment, Math.min(STANDBY_CHECK_MS, reply.leaseRemainingMs + 1), this.#stop.signal);
+          return false;
+        case "changed":
+          return false;
+        case "rewound":
+          this.#halt(
+            `the ${reply.stream} ends at ${reply.lastId}, below ${reply.highestSeen} which was confirmed: Redis lost writes`,
+          );
+          return false;
+      }
+    } catch (error) {
+      await this.#afterError(error);
+      return false;
+    }
+  }
+
+  /** Owns the shard until the epoch is over or the node stops. */
+  async #own(): Promise<Ended> {
+    const { open, close, log, name } = this.#options;
+    const lost = new Promise<LostReason>((resolve) => {
+      this.#lost = resolve;
+    });
+    this.#setState({ kind: "opening" });
+    const renewing = new AbortController();
+    const renewed = this.#renewUntil(renewing.signal);
+    let ended: Ended;
+    try {
+      await open(this.#epoch);
+      this.#setState({ kind: "owned" });
+      ended = await Promise.race([lost, renewed, this.#stopped()]);
+    } catch (error) {
+      const isAway = error instanceof ColloquyError && error.retryable;
+      if (!isAway) log.fatal({ shard: name, error }, "shard cannot be opened; what is stored is untouched");
+      ended = isAway ? "away" : "corrupt";
+    }
+    this.#setState({ kind: "closing" });
+    await close();
+    renewing.abort();
+    this.#lost = null;
+    this.#closedClean = ended === "stopped";
+    return ended;
+  }
+
+  /** A lone renewal each third of the lease; commits renew it as well. */
+  async #renewUntil(signal: AbortSignal): Promise<LostReason> {
+    const { environment, leaseTtlMs, store } = this.#options;
+    for (let attempt = 0; !signal.aborted; ) {
+      const waitMs = attempt === 0 ? leaseTtlMs / 3 : retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random());
+      await pause(environment, waitMs, signal);
+      if (signal.aborted) break;
+      try {
+        const reply = await store.renew({ epoch: this.#epoch, leaseMs: leaseTtlMs });
+        if (reply.kind === "fenced") return "fenced";
+        attempt = 0;
+      } catch (error) {
+        if (!(error instanceof ColloquyError && error.retryable)) return "corrupt";
+        attempt += 1; // K3
+      }
+    }
+    return new Promise(() => undefined);
+  }
+
+  #stopped(): Promise<"stopped"> {
+    return new Promise((resolve) => {
+      if (this.#stop.signal.aborted) resolve("stopped");
+      else this.#stop.signal.addEventListener("abort", () => resolve("stopped"), { once: true });
+    });
+  }
+
+  #standBy(owner: string): void {
+    if (this.#state.kind === "standby" && this.#state.owner === owner) return;
+    this.#options.log.info({ shard: this.#options.name, owner }, "standing by: another node owns the shard");
+    this.#setState({ kind: "standby", owner });
+  }
+
+  #setState(state: LeaseState): void {
+    this.#state = state;
+    this.#options.onStateChange();
+  }
+
+  #halt(reason: string): void {
+    this.#setState({ kind: "halted", reason });
+    this.#options.log.fatal(
+      { shard: this.#options.name, reason },
+      "shard halted until an operator looks at it; nothing more is written to it",
+    );
+  }
+
+  async #afterError(error: unknown): Promise<void> {
+    const { environment } = this.#options;
+    if (!(error instanceof ColloquyError && error.retryable)) {
+      this.#options.log.error({ shard: this.#options.name, error }, "ownership cannot be read");
+      this.#halt("its owner record is not readable");
+      return;
+    }
+    await pause(environment, retryDelayMs(RECONNECT_BACKOFF, 4, environment.random()), this.#stop.signal);
+  }
+}

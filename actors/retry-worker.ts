@@ -1,0 +1,87 @@
+// Retry worker: BullMQ as the durable alarm clock of a shard's lanes. A job is a wake-up and carries nothing: which lane it
+// rings is its deduplication id. The outbox is the truth; a wake-up that is lost or comes twice costs a delay or nothing.
+//
+// Started when a lane of the shard first needs it, since it costs connections.
+
+import { type ConnectionOptions, Queue, Worker } from "bullmq";
+import type { ConversationKey } from "../src/domain/ids.ts";
+import { describeError, type Log } from "../src/log.ts";
+
+export interface RetryWorkerOptions {
+  readonly connection: ConnectionOptions;
+  /** Hash tag and prefix of the shard, so that the queue's keys share its slot. */
+  readonly prefix: string;
+  readonly log: Log;
+  readonly ring: (key: ConversationKey) => void;
+}
+
+export interface WakeUps {
+  /** Rings the lane after `delayMs`, even if this process dies meanwhile. At most one wake-up of a lane waits. */
+  schedule(key: ConversationKey, delayMs: number): void;
+}
+
+const QUEUE_NAME = "wake-ups";
+const CONCURRENCY = 32;
+const LOCK_MS = 10_000;
+const STALLED_CHECK_MS = 5_000;
+/** BullMQ fails a job for good at its second stall unless told otherwise; a wake-up is never a failure. */
+const STALLS_MAX = 1_000_000;
+
+export class RetryWorker implements WakeUps {
+  readonly #options: RetryWorkerOptions;
+  #queue: Queue | null = null;
+  #worker: Worker | null = null;
+  #stopped = false;
+
+  constructor(options: RetryWorkerOptions) {
+    this.#options = options;
+  }
+
+  /** Starts it ahead of the first `schedule`: for wake-ups that an earlier process left. */
+  start(): void {
+    if (this.#queue !== null || this.#stopped) return;
+    const { connection, prefix, log, ring } = this.#options;
+    this.#queue = new Queue(QUEUE_NAME, {
+      connection,
+      prefix,
+      streams: { events: { maxLen: 100 } },
+      defaultJobOptions: { attempts: 1, removeOnComplete: true, removeOnFail: true },
+    });
+    this.#worker = new Worker(
+      QUEUE_NAME,
+      (job) => {
+        const lane = job.deduplicationId ?? job.opts.deduplication?.id;
+        if (lane !== undefined) ring(lane as ConversationKey);
+        return Promise.resolve();
+      },
+      {
+        connection,
+        prefix,
+        concurrency: CONCURRENCY,
+        lockDuration: LOCK_MS,
+        stalledInterval: STALLED_CHECK_MS,
+        maxStalledCount: STALLS_MAX,
+        removeOnComplete: { count: 0 },
+        removeOnFail: { count: 0 },
+      },
+    );
+    const onError = (error: unknown): void =>
+      log.debug({ error: describeError(error) }, "wake-ups are delayed; the sweep rings overdue lanes");
+    this.#queue.on("error", onError);
+    this.#worker.on("error", onError);
+  }
+
+  schedule(key: ConversationKey, delayMs: number): void {
+    this.start();
+    const deduplication = { id: key, keepLastIfActive: true };
+    this.#queue?.add("ring", {}, { delay: delayMs, deduplication }).catch((error: unknown) => {
+      if (!this.#stopped)
+        this.#options.log.debug({ error: describeError(error) }, "wake-up not scheduled; the sweep rings the lane");
+    });
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.allSettled([this.#worker?.close(true), this.#queue?.close()]);
+  }
+}

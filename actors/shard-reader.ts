@@ -1,0 +1,159 @@
+// Shard reader: reads the inbox of an owned shard, from its first entry on, and hands each message to its conversation.
+//
+// Invariants
+//   D1. Whatever lies in the inbox is unfinished, so start-up is nothing but reading; entries are read in order, once.
+//   D2. What is read and undecided is bounded by `readAheadBytesMax` plus one page; the rest stays in Redis (P7).
+//   D3. A rotten message becomes a dead letter as raw bytes and costs its neighbours nothing (attack B18).
+
+import { decodeInboxEntry } from "../src/codec/inbox-codec.ts";
+import type { Hash64 } from "../src/domain/hash.ts";
+import type { InboxEntry, InboxMessage } from "../src/domain/message.ts";
+import { ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.ts";
+import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { type Environment, pause } from "../src/environment.ts";
+import { ColloquyError } from "../src/errors.ts";
+import { describeError, type Log } from "../src/log.ts";
+import type { ShardStore, StoredEntry } from "../src/store/shard-store.ts";
+import type { Committer } from "./committer.ts";
+
+export interface ShardReaderOptions {
+  readonly environment: Environment;
+  readonly log: Log;
+  readonly store: Pick<ShardStore, "readInbox">;
+  readonly hashKey: Hash64;
+  readonly committer: Pick<Committer, "addDeadLetter" | "finish">;
+  readonly deliver: (message: InboxMessage) => void;
+  readonly readAheadBytesMax: number;
+  /** Undelivered replies in memory; over the bound nothing more is read. */
+  readonly outboxBytes: () => number;
+  readonly outboxBytesMax: number;
+  readonly onCorrupt: () => void;
+}
+
+const PAGE_ENTRIES = 16;
+const BLOCK_MS = 1_000;
+
+export class ShardReader {
+  readonly #options: ShardReaderOptions;
+  readonly #stop = new AbortController();
+  #after: EntryId = ENTRY_ZERO;
+  #undecidedBytes = 0;
+  #roomWaiter: (() => void) | null = null;
+  #loop: Promise<void> | null = null;
+
+  constructor(options: ShardReaderOptions) {
+    this.#options = options;
+  }
+
+  get undecidedBytes(): number {
+    return this.#undecidedBytes;
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+  }
+
+  /** Stops reading; resolves when no read is under way. The store's `close` ends one that waits. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.checkRoom();
+    await this.#loop;
+  }
+
+  /** Told when a commit removed entries. */
+  decided(bytes: number): void {
+    this.#undecidedBytes -= bytes;
+    this.checkRoom();
+  }
+
+  checkRoom(): void {
+    if (!this.#stop.signal.aborted && !this.#hasRoom()) return;
+    this.#roomWaiter?.();
+    this.#roomWaiter = null;
+  }
+
+  #hasRoom(): boolean {
+    const { readAheadBytesMax, outboxBytes, outboxBytesMax } = this.#options;
+    return this.#undecidedBytes < readAheadBytesMax && outboxBytes() < outboxBytesMax;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      if (!this.#hasRoom()) {
+        await new Promise<void>((resolve) => {
+          this.#roomWaiter = resolve;
+        });
+        continue;
+      }
+      const page = await this.#read();
+      for (const stored of page) this.#deliver(stored);
+    }
+  }
+
+  async #read(): Promise<StoredEntry[]> {
+    const { environment, log, store } = this.#options;
+    for (let attempt = 1; !this.#stop.signal.aborted; attempt += 1) {
+      try {
+        return await store.readInbox({ after: this.#after, count: PAGE_ENTRIES, blockMs: BLOCK_MS });
+      } catch (error) {
+        if (this.#stop.signal.aborted) break;
+        if (!(error instanceof ColloquyError && error.retryable)) {
+          log.fatal({ error: describeError(error) }, "the inbox cannot be read: the shard halts; nothing was written");
+          this.#stop.abort();
+          this.#options.onCorrupt();
+          break;
+        }
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()), this.#stop.signal);
+      }
+    }
+    return [];
+  }
+
+  #deliver(stored: StoredEntry): void {
+    const { committer, deliver } = this.#options;
+    this.#after = stored.id; // D1
+    const entry: InboxEntry = { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
+    this.#undecidedBytes += entry.bytes; // D2
+    const { messages, rotten } = this.#decode(stored, entry);
+    for (const bytes of rotten) committer.addDeadLetter(this.#deadMessage(stored.id, bytes)); // D3
+    entry.undecided = messages.length + 1;
+    for (const message of messages) deliver(message);
+    committer.finish(entry); // the reader's own share: an entry without readable messages goes, too
+  }
+
+  #decode(
+    stored: StoredEntry,
+    entry: InboxEntry,
+  ): { readonly messages: readonly InboxMessage[]; readonly rotten: readonly Uint8Array[] } {
+    try {
+      return decodeInboxEntry(
+        Buffer.from(stored.bytes.buffer, stored.bytes.byteOffset, stored.bytes.length),
+        entry,
+        this.#options.hashKey,
+      );
+    } catch (error) {
+      this.#options.log.error(
+        { entry: formatEntryId(stored.id), error: describeError(error) },
+        "an inbox entry cannot be read and becomes a dead letter as it is",
+      );
+      return { messages: [], rotten: [stored.bytes] };
+    }
+  }
+
+  #deadMessage(id: EntryId, bytes: Uint8Array): Uint8Array {
+    this.#options.log.error(
+      { entry: formatEntryId(id), bytes: bytes.length },
+      "a message fails its checksum and becomes a dead letter as raw bytes",
+    );
+    const body = Buffer.from(bytes).toString("base64");
+    return Buffer.from(
+      JSON.stringify({
+        direction: "in",
+        reason: "checksum",
+        entry: formatEntryId(id),
+        atMs: this.#options.environment.nowMs(),
+        body,
+      }),
+    );
+  }
+}

@@ -1,0 +1,229 @@
+// Bench: the whole path of a message with both ends in this process, so that what is measured is the runtime and Redis, and
+// not an HTTP client. bench/README.md says what is measured and what is not.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createHistogram, performance, type RecordableHistogram } from "node:perf_hooks";
+import { parseArgs } from "node:util";
+import { Redis } from "ioredis";
+import { decodeRecord } from "../src/codec/record-codec.ts";
+import { conversationKey, shardOf } from "../src/domain/ids.ts";
+import { embeddedSocketPath } from "../src/store/embedded-redis.ts";
+import { shardKeys } from "../src/store/keys.ts";
+import { createApp } from "../src/app.ts";
+import type { Channel } from "../src/index.ts";
+import { foldBot, foldReply, nextFold } from "./fold-bot.ts";
+
+interface BenchOptions {
+  readonly messages: number;
+  readonly conversations: number;
+  /** Messages without a delivered reply at any moment. */
+  readonly window: number;
+  readonly shards: number;
+  /** Messages of one admit call, as a webhook batch would have. */
+  readonly batch: number;
+  readonly durability: "always" | "everysec" | "none";
+}
+
+interface BenchResult extends BenchOptions {
+  readonly messagesPerSecond: number;
+  readonly messagesPerDay: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly nodeRssBytes: number;
+  readonly redisRssBytes: number;
+  readonly aofBytesPerMessage: number;
+}
+
+type Admit = Parameters<NonNullable<Channel["open"]>>[0];
+
+const CHANNEL = "bench";
+
+/** Both ends of the world in memory: sends up to `window` messages ahead of their replies, and checks each reply. */
+class Ends implements Channel {
+  readonly name = CHANNEL;
+  readonly delivery = "lane";
+  readonly latency: RecordableHistogram = createHistogram();
+  readonly #options: BenchOptions;
+  readonly #folds: { n: number; h: number }[];
+  readonly #answered: { n: number; h: number }[];
+  readonly #sentAtMs: number[][];
+  #admit: Admit = async () => ({ kind: "unavailable", reason: "closed", retryAfterMs: 0 });
+  #sent = 0;
+  #replied = 0;
+  #finish: () => void = () => undefined;
+  #fail: (error: Error) => void = () => undefined;
+
+  constructor(options: BenchOptions) {
+    this.#options = options;
+    const each = <T>(make: () => T): T[] => Array.from({ length: options.conversations }, make);
+    this.#folds = each(() => ({ n: 0, h: 0 }));
+    this.#answered = each(() => ({ n: 0, h: 0 }));
+    this.#sentAtMs = each(() => []);
+  }
+
+  open(admit: Admit): void {
+    this.#admit = admit;
+  }
+
+  render(input: Parameters<Channel["render"]>[0]): Uint8Array {
+    return Buffer.from(JSON.stringify({ sequence: input.outSeq, inReplyTo: input.inReplyTo, text: input.reply.text }));
+  }
+
+  /** The sink: every reply must be the next of its conversation and carry the fold of all before it. */
+  async send(delivery: Parameters<Channel["send"]>[0]): ReturnType<Channel["send"]> {
+    const index = Number(delivery.to.conversation.slice(1));
+    const sent = this.#sentAtMs[index]!;
+    const answered = this.#answered[index]!;
+    const { sequence, inReplyTo, text } = JSON.parse(Buffer.from(delivery.body).toString()) as { sequence: number; inReplyTo: string; text: string };
+    const n = answered.n + 1;
+    const h = nextFold(answered.h, messageText(index, n));
+    if (sequence !== n || inReplyTo !== `m${n}` || text !== foldReply(n, h)) {
+      this.#fail(new Error(`conversation ${index}: reply ${sequence} to ${inReplyTo} is ${text}, expected ${foldReply(n, h)}`));
+    }
+    this.#answered[index] = { n, h };
+    this.latency.record(Math.max(1, Math.round((performance.now() - sent[n - 1]!) * 1000)));
+    this.#replied += 1;
+    if (this.#replied === this.#options.messages) this.#finish();
+    else if (this.#options.window - (this.#sent - this.#replied) >= this.#options.batch) this.#sendMore();
+    return { kind: "delivered" };
+  }
+
+  /** Resolves when the last reply is delivered, with the time from the first send. */
+  async run(): Promise<number> {
+    const startMs = performance.now();
+    const done = new Promise<void>((resolve, reject) => {
+      this.#finish = resolve;
+      this.#fail = reject;
+    });
+    this.#sendMore();
+    await done;
+    return performance.now() - startMs;
+  }
+
+  /** Compares what is stored with the fold of what was sent. */
+  async checkFinalStates(redis: Redis): Promise<void> {
+    for (let index = 0; index < this.#options.conversations; index += 1) {
+      const key = conversationKey({ bot: foldBot.name, channel: CHANNEL, conversation: `c${index}` });
+      const stored = await redis.getBuffer(shardKeys("colloquy", shardOf(key, this.#options.shards)).record(key));
+      const expected = this.#folds[index]!;
+      if (stored === null && expected.n === 0) continue;
+      const state = JSON.parse(Buffer.from(decodeRecord(stored!).stateBytes).toString()) as { n: number; h: number };
+      if (state.n !== expected.n || state.h !== expected.h) throw new Error(`conversation ${index}: stored ${JSON.stringify(state)}, expected ${JSON.stringify(expected)}`);
+    }
+  }
+
+  #sendMore(): void {
+    const { messages, window, batch } = this.#options;
+    while (this.#sent < messages && this.#sent - this.#replied < window) {
+      const count = Math.min(batch, messages - this.#sent, window - (this.#sent - this.#replied));
+      const request = Array.from({ length: count }, () => this.#nextMessage());
+      void this.#admit(request).then((outcome) => {
+        if (outcome.kind !== "admitted") this.#fail(new Error(`not admitted: ${outcome.kind}`));
+      });
+    }
+  }
+
+  #nextMessage() {
+    const index = this.#sent % this.#options.conversations;
+    this.#sent += 1;
+    const fold = this.#folds[index]!;
+    const n = fold.n + 1;
+    const text = messageText(index, n);
+    this.#folds[index] = { n, h: nextFold(fold.h, text) };
+    this.#sentAtMs[index]!.push(performance.now());
+    return { to: { bot: foldBot.name, channel: CHANNEL, conversation: `c${index}` }, id: `m${n}`, text };
+  }
+}
+
+const messageText = (conversation: number, n: number): string => `message ${n} of conversation ${conversation}`;
+
+async function measure(options: BenchOptions): Promise<BenchResult> {
+  const dataDir = mkdtempSync(join(tmpdir(), "colloquy-bench-"));
+  const ends = new Ends(options);
+  const { shards, durability } = options;
+  const app = createApp({ bots: [foldBot], channels: [ends], port: 0, dataDir, shards, durability, logLevel: "warn" });
+  try {
+    const info = await app.start();
+    if (!info.ready) throw new Error("the runtime did not become ready");
+    const redis = new Redis({ path: embeddedSocketPath(dataDir), maxRetriesPerRequest: 1 });
+    const before = await redisFigures(redis);
+    const elapsedMs = await ends.run();
+    const nodeRssBytes = process.memoryUsage.rss();
+    const after = await redisFigures(redis);
+    await ends.checkFinalStates(redis);
+    redis.disconnect();
+    const messagesPerSecond = Math.round((options.messages / elapsedMs) * 1000);
+    return {
+      ...options,
+      messagesPerSecond,
+      messagesPerDay: messagesPerSecond * 86_400,
+      p50Ms: ends.latency.percentile(50) / 1000,
+      p99Ms: ends.latency.percentile(99) / 1000,
+      nodeRssBytes,
+      redisRssBytes: after.rssBytes,
+      aofBytesPerMessage: Math.round((after.aofBytes - before.aofBytes) / options.messages),
+    };
+  } finally {
+    await app.stop();
+    rmSync(dataDir, { recursive: true, force: true });
+  }
+}
+
+async function redisFigures(redis: Redis): Promise<{ rssBytes: number; aofBytes: number }> {
+  const info = await redis.info();
+  const figure = (name: string): number => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
+  return { rssBytes: figure("used_memory_rss"), aofBytes: figure("aof_current_size") };
+}
+
+function median(results: readonly BenchResult[]): BenchResult {
+  return results.toSorted((a, b) => a.messagesPerSecond - b.messagesPerSecond)[Math.floor(results.length / 2)]!;
+}
+
+function readOptions(): { options: BenchOptions; runs: number; json: boolean } {
+  const { values } = parseArgs({
+    options: {
+      messages: { type: "string", default: "300000" },
+      conversations: { type: "string", default: "1000" },
+      window: { type: "string", default: "8000" },
+      shards: { type: "string", default: "1" },
+      batch: { type: "string", default: "100" },
+      durability: { type: "string", default: "always" },
+      runs: { type: "string", default: "1" },
+      json: { type: "boolean", default: false },
+    },
+  });
+  const whole = (name: "messages" | "conversations" | "window" | "shards" | "batch" | "runs"): number => {
+    const value = Number(values[name]);
+    if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`--${name} takes a whole number from 1, not ${values[name]}`);
+    return value;
+  };
+  const { durability } = values;
+  if (durability !== "always" && durability !== "everysec" && durability !== "none") throw new RangeError("--durability takes always, everysec or none");
+  return {
+    options: { messages: whole("messages"), conversations: whole("conversations"), window: whole("window"), shards: whole("shards"), batch: whole("batch"), durability },
+    runs: whole("runs"),
+    json: values.json,
+  };
+}
+
+async function main(): Promise<void> {
+  const { options, runs, json } = readOptions();
+  const results: BenchResult[] = [];
+  for (let run = 1; run <= runs; run += 1) {
+    const result = await measure(options);
+    results.push(result);
+    console.error(`run ${run} of ${runs}: ${result.messagesPerSecond.toLocaleString("en")} messages/s, p50 ${result.p50Ms.toFixed(1)} ms, p99 ${result.p99Ms.toFixed(1)} ms`);
+  }
+  const result = median(results);
+  if (json) console.log(JSON.stringify({ ...result, runs: results.map((each) => each.messagesPerSecond) }));
+  else console.table(result);
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof RangeError ? `bench: ${error.message}` : error);
+  process.exitCode = error instanceof RangeError ? 2 : 1;
+}

@@ -1,0 +1,267 @@
+// App: the composition root. Builds every stage, hands each its downstream, and gives them to the tree.
+
+import { randomBytes } from "node:crypto";
+import type { ConnectionOptions } from "bullmq";
+import { ActorSystem } from "../actors/actor-system.ts";
+import { Ownership } from "../actors/ownership.ts";
+import { RetryWorker } from "../actors/retry-worker.ts";
+import { rootSupervisor } from "../supervisors/root-supervisor.ts";
+import { shardSupervisor } from "../supervisors/shard-supervisor.ts";
+import { Supervisor } from "../supervisors/supervisor.ts";
+import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
+import { httpChannel } from "./channels/http-channel.ts";
+import { checkBots } from "./check-bot.ts";
+import { type Config, resolveConfig } from "./config.ts";
+import { type Environment, pause, systemEnvironment } from "./environment.ts";
+import { ConfigError } from "./errors.ts";
+import { createServer, type Server } from "./ingress/server.ts";
+import { createLog, type Log } from "./log.ts";
+import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
+import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./store/embedded-redis.ts";
+import { shardKeys } from "./store/keys.ts";
+import { connectionOptions, type RedisAddress } from "./store/redis-connection.ts";
+import { RedisStore } from "./store/redis-store.ts";
+
+/**
+ * Builds an app; nothing runs, listens or connects before `start`.
+ * @throws ConfigError an option or a bot cannot be used
+ */
+export function createApp(options: AppOptions): App {
+  return new ColloquyApp(options, systemEnvironment);
+}
+
+const LOCK_CHECK_MS = 500;
+const READY_WAIT_MS = 2_000;
+const READY_CHECK_MS = 10;
+
+class ColloquyApp implements App {
+  readonly crashed: Promise<Error>;
+  readonly #config: Config;
+  readonly #environment: Environment;
+  readonly #log: Log;
+  readonly #bots: ReturnType<typeof checkBots>;
+  readonly #channels: ReadonlyMap<string, AppChannel>;
+  readonly #actors: ActorSystem;
+  readonly #server: Server;
+  readonly #root: Supervisor;
+  readonly #stopping = new AbortController();
+  #crash: (error: Error) => void = () => undefined;
+  #folder: DataFolder | null = null;
+  #embedded: EmbeddedRedis | null = null;
+  #store: RedisStore | null = null;
+  #ownership: Ownership | null = null;
+  #lockWait: Promise<void> | null = null;
+  #stopped: Promise<void> | null = null;
+
+  constructor(options: AppOptions, environment: Environment) {
+    const { bots, channels, ...settings } = options;
+    this.#config = resolveConfig(settings);
+    this.#environment = environment;
+    this.#bots = checkBots(bots);
+    this.#channels = byName(channels ?? [httpChannel()]);
+    this.#log = createLog({ level: this.#config.logLevel });
+    this.crashed = new Promise((resolve) => {
+      this.#crash = resolve;
+    });
+    this.#actors = new ActorSystem({
+      after: environment.after,
+      onCrash: (actor, error) => this.#actorCrashed(actor, error),
+    });
+    this.#server = this.#createServer();
+    this.#root = new Supervisor(
+      rootSupervisor({
+        health: { start: () => this.#server.start(), stop: () => this.#server.stop() },
+        store: { start: () => this.#openStore(), stop: () => this.#closeStore() },
+        leases: { start: () => this.#takeOwnership(), stop: () => this.#ownership?.releaseLeases() },
+        shards: { start: () => this.#ownership?.start(), stop: () => this.#ownership?.closeShards() },
+        ingress: { start: () => this.#openIngress(), stop: () => this.#server.webhooks.close() },
+        drainMs: this.#config.drainMs,
+      }),
+      environment,
+      this.#log,
+    );
+  }
+
+  async start(): Promise<AppInfo> {
+    await this.#root.start();
+    await this.#ready();
+    const { durability, shards } = this.#config;
+    return {
+      url: this.#server.url,
+      pid: process.pid,
+      node: this.#folder!.nodeId,
+      shards,
+      durability,
+      ready: this.#ownership!.notReady === undefined,
+      redis: { embedded: this.#config.redis === undefined, address: this.#store!.label, pid: this.#embedded?.pid },
+    };
+  }
+
+  /** A short wait, so that most starts can say "ready"; rejects if this one can never be. */
+  async #ready(): Promise<void> {
+    const untilMs = this.#environment.monotonicMs() + READY_WAIT_MS;
+    let crash: Error | undefined;
+    void this.crashed.then((error) => {
+      crash = error;
+    });
+    while (this.#ownership!.notReady !== undefined && this.#environment.monotonicMs() < untilMs) {
+      if (crash !== undefined) {
+        await this.stop();
+        throw crash;
+      }
+      await pause(this.#environment, READY_CHECK_MS);
+    }
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  async #stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#root.stop();
+    await Promise.all(Array.from(this.#channels.values(), (channel) => channel.close?.()));
+    this.#actors.stop();
+  }
+
+  #createServer(): Server {
+    const { host, port, requestBytesMax } = this.#config;
+    const known = (channel: string, bot: string): AppChannel | undefined =>
+      this.#bot(bot) ? this.#channels.get(channel) : undefined;
+    return createServer({
+      environment: this.#environment,
+      log: this.#log,
+      host,
+      port,
+      limits: { bodyBytesMax: requestBytesMax },
+      readiness: () => {
+        const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
+        return reason === undefined ? { ready: true } : { ready: false, reason };
+      },
+      routes: {
+        webhook: (channel, bot) => webhookOf(known(channel, bot)),
+        transcript: (channel, bot) => {
+          if (known(channel, bot)?.delivery !== "transcript") return undefined;
+          return { read: (conversation, range) => this.#ownership!.readTranscript(conversation, range) };
+        },
+      },
+    });
+  }
+
+  async #openStore(): Promise<void> {
+    const { redis, dataDir, namespace } = this.#config;
+    this.#folder = await openDataFolder(dataDir);
+    let address: RedisAddress;
+    if (redis === undefined) {
+      address = { path: embeddedSocketPath(this.#folder.dir) };
+      if (this.#folder.holdsLock) await this.#startEmbedded();
+      else this.#lockWait = this.#startEmbeddedOnceLocked();
+    } else {
+      address = redis.startsWith("/") ? { path: redis } : { url: redis };
+    }
+    this.#store = new RedisStore({ environment: this.#environment, address, namespace });
+  }
+
+  async #startEmbedded(): Promise<void> {
+    const durability = this.#config.durability === "assumed" ? "always" : this.#config.durability;
+    this.#embedded = await startEmbeddedRedis({
+      folder: this.#folder!,
+      durability,
+      environment: this.#environment,
+      signal: this.#stopping.signal,
+      onEvent: (event) =>
+        this.#log[event.kind === "exited" || event.kind === "start-failed" ? "warn" : "info"](
+          { ...event },
+          `embedded Redis: ${event.kind}`,
+        ),
+    });
+  }
+
+  /** Another process runs the folder's server. Its end frees the lock; then this one looks after the server. */
+  async #startEmbeddedOnceLocked(): Promise<void> {
+    this.#log.info(
+      { dataDir: this.#folder!.dir },
+      "another process holds the data folder and runs its Redis; this one stands by as another node",
+    );
+    while (!this.#stopping.signal.aborted) {
+      await pause(this.#environment, LOCK_CHECK_MS, this.#stopping.signal);
+      try {
+        if (this.#stopping.signal.aborted || !(await this.#folder!.tryLock())) continue;
+        await this.#startEmbedded();
+      } catch (error) {
+        if (!this.#stopping.signal.aborted) this.#crash(asError(error));
+      }
+      return;
+    }
+  }
+
+  async #closeStore(): Promise<void> {
+    await this.#lockWait;
+    await this.#store?.close();
+    await this.#embedded?.stop();
+    await this.#folder?.close();
+  }
+
+  #takeOwnership(): void {
+    const { config, environment, log } = { config: this.#config, environment: this.#environment, log: this.#log };
+    const connection = { ...this.#retryConnection(), maxRetriesPerRequest: null } as ConnectionOptions;
+    this.#ownership = new Ownership({
+      environment,
+      log,
+      config,
+      store: this.#store!,
+      node: this.#folder!.nodeId,
+      newHashKey: randomBytes(8),
+      actors: this.#actors,
+      bot: (name) => this.#bot(name),
+      channel: (name) => this.#channels.get(name),
+      retryWorker: (shard, shardLog, ring) =>
+        new RetryWorker({ connection, prefix: shardKeys(config.namespace, shard).prefix, log: shardLog, ring }),
+      superviseShard: (name, shard) => new Supervisor(shardSupervisor(name, shard, config.drainMs), environment, log),
+      onUnusable: (error) => this.#crash(error),
+    });
+  }
+
+  #retryConnection() {
+    const { redis } = this.#config;
+    const address =
+      redis === undefined || redis.startsWith("/")
+        ? { path: redis ?? embeddedSocketPath(this.#folder!.dir) }
+        : { url: redis };
+    return connectionOptions(address)!.target;
+  }
+
+  #openIngress(): void {
+    const admit = this.#ownership!.admit;
+    this.#server.webhooks.open(admit);
+    for (const channel of this.#channels.values()) channel.open?.(admit);
+  }
+
+
+  #bot(name: string) {
+    return this.#bots.find((bot) => bot.name === name);
+  }
+
+  #actorCrashed(actor: string, error: unknown): void {
+    this.#log.fatal({ actor, error }, "an actor crashed; the process ends, what is stored is safe");
+    this.#crash(asError(error));
+  }
+}
+
+const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
+
+function webhookOf(channel: AppChannel | undefined) {
+  const { verify, parse } = channel ?? {};
+  return channel && verify && parse ? { name: channel.name, verify, parse } : undefined;
+}
+
+function byName(channels: readonly AppChannel[]): ReadonlyMap<string, AppChannel> {
+  const map = new Map<string, AppChannel>();
+  channels.forEach((channel, i) => {
+    if (map.has(channel.name))
+      throw new ConfigError(`channels[${i}].name`, `${channel.name} is taken by another channel; give it another name`);
+    map.set(channel.name, channel);
+  });
+  return map;
+}

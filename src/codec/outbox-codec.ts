@@ -1,0 +1,77 @@
+// Outbox codec: the replies of one commit as one outbox entry. Frames of
+//
+//   key length u16 | born length u8 | outSeq f64 | key | born | wire bytes (the rest)
+
+import type { ConversationKey } from "../domain/ids.ts";
+import { FrameWriter, readFrames } from "./frames.ts";
+
+const FIXED_BYTES = 11;
+
+export interface OutboxReply {
+  readonly key: ConversationKey;
+  readonly born: string;
+  readonly outSeq: number;
+  /** The wire bytes of every attempt. */
+  readonly body: Uint8Array;
+}
+
+export interface DecodedOutboxEntry {
+  /** By index in the entry; null where the frame is rotten. */
+  readonly replies: readonly (OutboxReply | null)[];
+  readonly rotten: readonly Buffer[];
+}
+
+export function encodeOutboxEntry(replies: readonly OutboxReply[]): Buffer {
+  const frames = new FrameWriter(sizeHint(replies));
+  for (const reply of replies) {
+    frames.begin(FIXED_BYTES + (reply.key.length + reply.born.length) * 3 + reply.body.length);
+    const head = frames.at;
+    frames.at += FIXED_BYTES;
+    const keyStart = frames.at;
+    frames.writeText(reply.key);
+    const bornStart = frames.at;
+    frames.writeText(reply.born);
+    frames.bytes.writeUInt16LE(bornStart - keyStart, head);
+    frames.bytes[head + 2] = frames.at - bornStart;
+    frames.bytes.writeDoubleLE(reply.outSeq, head + 3);
+    frames.writeBytes(reply.body);
+    frames.end();
+  }
+  return frames.finish();
+}
+
+const sizeHint = (replies: readonly OutboxReply[]): number =>
+  replies.reduce((sum, reply) => sum + reply.body.length + reply.key.length + 64, 64);
+
+/** @throws CodecError if the whole entry cannot be read */
+export function decodeOutboxEntry(bytes: Buffer): DecodedOutboxEntry {
+  const replies: (OutboxReply | null)[] = [];
+  const rotten: Buffer[] = [];
+  readFrames(bytes, {
+    payload(_index, start, end) {
+      const bornStart = start + FIXED_BYTES + bytes.readUInt16LE(start);
+      const bodyStart = bornStart + bytes[start + 2]!;
+      replies.push({
+        key: bytes.toString("utf8", start + FIXED_BYTES, bornStart) as ConversationKey,
+        born: bytes.toString("utf8", bornStart, bodyStart),
+        outSeq: bytes.readDoubleLE(start + 3),
+        body: bytes.subarray(bodyStart, end),
+      });
+    },
+    rotten(_index, start, end) {
+      replies.push(null);
+      rotten.push(bytes.subarray(start, end));
+    },
+  });
+  return { replies, rotten };
+}
+
+/** A bitmap of `count` bits, all 0. */
+export const emptyBitmap = (count: number): Uint8Array => new Uint8Array((count + 7) >> 3);
+
+export const hasBit = (bitmap: Uint8Array, index: number): boolean =>
+  ((bitmap[index >> 3] ?? 0) & (1 << (index & 7))) !== 0;
+
+export function setBit(bitmap: Uint8Array, index: number): void {
+  bitmap[index >> 3]! |= 1 << (index & 7);
+}

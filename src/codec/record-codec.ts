@@ -1,0 +1,90 @@
+// Record codec: envelope and state as one value (R5). Numbers are little endian.
+//
+//   version u8 (1) | crc32 u32 of the rest of the envelope | seq f64 | outSeq f64 | cursor: ms f64, seq f64, index i32
+//   | born: ms f64, seq f64, index i32 | chain u32 u32 | bot version u32 | crc32 u32 of the state | state (the rest)
+//
+// Two checksums, because two parties read: a bad envelope quarantines the conversation, a bad state is the turn's failure.
+
+import type { ConversationRecord, StoredState } from "../domain/record.ts";
+import { CodecError } from "../errors.ts";
+import { crc32 } from "./checksum.ts";
+
+const VERSION = 1;
+const CRC_AT = 1;
+const SEQ_AT = 5;
+const CURSOR_AT = 21;
+const BORN_AT = 41;
+const CHAIN_AT = 61;
+const BOT_VERSION_AT = 69;
+const STATE_CRC_AT = 73;
+const STATE_AT = 77;
+
+export interface DecodedRecord {
+  readonly record: ConversationRecord;
+  readonly botVersion: number;
+  /** Not checked yet: `checkedState` does, as part of the turn. */
+  readonly stateBytes: Uint8Array;
+  readonly stateCrc: number;
+}
+
+/** @param stateJson the state's JSON, or its bytes untouched */
+export function encodeRecord(record: ConversationRecord, botVersion: number, stateJson: string | Uint8Array): Buffer {
+  const stateBytes = typeof stateJson === "string" ? Buffer.byteLength(stateJson) : stateJson.length;
+  const out = Buffer.allocUnsafe(STATE_AT + stateBytes);
+  out[0] = VERSION;
+  out.writeDoubleLE(record.seq, SEQ_AT);
+  out.writeDoubleLE(record.outSeq, SEQ_AT + 8);
+  writePosition(out, CURSOR_AT, record.cursor);
+  writePosition(out, BORN_AT, record.born);
+  out.writeUInt32LE(record.chain.lo, CHAIN_AT);
+  out.writeUInt32LE(record.chain.hi, CHAIN_AT + 4);
+  out.writeUInt32LE(botVersion, BOT_VERSION_AT);
+  if (typeof stateJson === "string") out.write(stateJson, STATE_AT, "utf8");
+  else out.set(stateJson, STATE_AT);
+  out.writeUInt32LE(crc32(out, STATE_AT), STATE_CRC_AT);
+  out.writeUInt32LE(crc32(out, SEQ_AT, STATE_AT), CRC_AT);
+  return out;
+}
+
+/** @throws CodecError if the envelope is damaged or of an unknown version */
+export function decodeRecord(stored: Uint8Array): DecodedRecord {
+  const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
+  if (bytes[0] !== VERSION) throw new CodecError(`record version ${bytes[0]} is unknown to this version of colloquy`);
+  if (bytes.length < STATE_AT || crc32(bytes, SEQ_AT, STATE_AT) !== bytes.readUInt32LE(CRC_AT)) {
+    throw new CodecError("the record's envelope does not match its checksum");
+  }
+  return {
+    record: {
+      seq: bytes.readDoubleLE(SEQ_AT),
+      outSeq: bytes.readDoubleLE(SEQ_AT + 8),
+      cursor: readPosition(bytes, CURSOR_AT),
+      born: readPosition(bytes, BORN_AT),
+      chain: { lo: bytes.readUInt32LE(CHAIN_AT), hi: bytes.readUInt32LE(CHAIN_AT + 4) },
+    },
+    botVersion: bytes.readUInt32LE(BOT_VERSION_AT),
+    stateBytes: bytes.subarray(STATE_AT),
+    stateCrc: bytes.readUInt32LE(STATE_CRC_AT),
+  };
+}
+
+/** @throws CodecError if the state does not match its checksum */
+export function checkedState(decoded: DecodedRecord): StoredState {
+  if (crc32(decoded.stateBytes) !== decoded.stateCrc)
+    throw new CodecError("the stored state does not match its checksum");
+  return { botVersion: decoded.botVersion, bytes: decoded.stateBytes };
+}
+
+interface StoredPosition {
+  readonly entry: { readonly ms: number; readonly seq: number };
+  readonly index: number;
+}
+
+function writePosition(out: Buffer, at: number, position: StoredPosition): void {
+  out.writeDoubleLE(position.entry.ms, at);
+  out.writeDoubleLE(position.entry.seq, at + 8);
+  out.writeInt32LE(position.index, at + 16);
+}
+
+function readPosition(bytes: Buffer, at: number): StoredPosition {
+  return { entry: { ms: bytes.readDoubleLE(at), seq: bytes.readDoubleLE(at + 8) }, index: bytes.readInt32LE(at + 16) };
+}
