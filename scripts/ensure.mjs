@@ -199,7 +199,11 @@ async function unpackDebs({ packages }) {
       await run(`unpacking ${file}`, "dpkg", ["-x", file, "root"], { cwd: work, quiet: true });
     }
     rmSync(join(cache, "deb"), { recursive: true, force: true });
-    renameSync(join(work, "root"), join(cache, "deb"));
+    try {
+      renameSync(join(work, "root"), join(cache, "deb"));
+    } catch (error) {
+      if (error.code !== "ENOTEMPTY") throw error; // another clone's run has just put the same there
+    }
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -209,8 +213,12 @@ async function unpackDebs({ packages }) {
 async function packageLists(work) {
   const known = spawnSync("apt-get", ["download", "--print-uris", "redis-tools"], { stdio: "ignore" });
   if (known.status === 0) return [];
-  const options = [`Dir::State=${work}/state`, "Dir::State::status=/var/lib/dpkg/status", `Dir::Cache=${work}/cache`];
-  const own = [...options, "Debug::NoLocking=true"].flatMap((option) => ["-o", option]);
+  const state = [
+    `Dir::State=${work}/state`,
+    `Dir::State::lists=${work}/state/lists`,
+    "Dir::State::status=/var/lib/dpkg/status",
+  ];
+  const own = [...state, `Dir::Cache=${work}/cache`, "Debug::NoLocking=true"].flatMap((option) => ["-o", option]);
   for (const folder of ["state/lists/partial", "cache/archives/partial"])
     mkdirSync(join(work, folder), { recursive: true });
   await run("reading the package lists", "apt-get", [...own, "update"]);
