@@ -206,6 +206,25 @@ describe("a server that is already there", () => {
     expect((await refusal(start({ folder }))).message).toContain("is not ours (NOAUTH)");
   });
 
+  test("E3: one that still loads its log is waited for, with progress", async () => {
+    const folder = await openFolder();
+    const filled = await start({ folder });
+    const count = 20_000;
+    await ask(filled.socketPath, (client) => client.mset(Array.from({ length: 2 * count }, (_, index) => `k${index}`)));
+    await ask(filled.socketPath, (client) => client.bgrewriteaof()); // one key is one step of loading then
+    await until(() => existsSync(join(dir, "appendonlydir/appendonly.aof.2.base.rdb")));
+    await filled.stop();
+    events.length = 0;
+    const slow = ["--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"];
+    const child = await foreign(["--appendonly", "yes", "--dir", dir, ...slow]);
+    const redis = await start({ folder, answerTimeoutMs: 100 });
+    expect(redis).toMatchObject({ pid: child.pid, adopted: true });
+    expect(events).toContainEqual(
+      expect.objectContaining({ kind: "loading", pid: child.pid, percent: expect.any(Number) }),
+    );
+    expect(await ask(redis.socketPath, (client) => client.dbsize())).toBe(count);
+  });
+
   test("E1: one whose socket was deleted is not joined by a second", async () => {
     const killed = await startFolderProcess();
     await killed.open(dir);
