@@ -7,12 +7,12 @@ import { join } from "node:path";
 import { createHistogram, performance, type RecordableHistogram } from "node:perf_hooks";
 import { parseArgs } from "node:util";
 import { Redis } from "ioredis";
+import { createApp } from "../src/app.ts";
 import { decodeRecord } from "../src/codec/record-codec.ts";
 import { conversationKey, shardOf } from "../src/domain/ids.ts";
+import type { Channel } from "../src/index.ts";
 import { embeddedSocketPath } from "../src/store/embedded-redis.ts";
 import { shardKeys } from "../src/store/keys.ts";
-import { createApp } from "../src/app.ts";
-import type { Channel } from "../src/index.ts";
 import { foldBot, foldReply, nextFold } from "./fold-bot.ts";
 
 interface BenchOptions {
@@ -76,11 +76,17 @@ class Ends implements Channel {
     const index = Number(delivery.to.conversation.slice(1));
     const sent = this.#sentAtMs[index]!;
     const answered = this.#answered[index]!;
-    const { sequence, inReplyTo, text } = JSON.parse(Buffer.from(delivery.body).toString()) as { sequence: number; inReplyTo: string; text: string };
+    const { sequence, inReplyTo, text } = JSON.parse(Buffer.from(delivery.body).toString()) as {
+      sequence: number;
+      inReplyTo: string;
+      text: string;
+    };
     const n = answered.n + 1;
     const h = nextFold(answered.h, messageText(index, n));
     if (sequence !== n || inReplyTo !== `m${n}` || text !== foldReply(n, h)) {
-      this.#fail(new Error(`conversation ${index}: reply ${sequence} to ${inReplyTo} is ${text}, expected ${foldReply(n, h)}`));
+      this.#fail(
+        new Error(`conversation ${index}: reply ${sequence} to ${inReplyTo} is ${text}, expected ${foldReply(n, h)}`),
+      );
     }
     this.#answered[index] = { n, h };
     this.latency.record(Math.max(1, Math.round((performance.now() - sent[n - 1]!) * 1000)));
@@ -110,7 +116,8 @@ class Ends implements Channel {
       const expected = this.#folds[index]!;
       if (stored === null && expected.n === 0) continue;
       const state = JSON.parse(Buffer.from(decodeRecord(stored!).stateBytes).toString()) as { n: number; h: number };
-      if (state.n !== expected.n || state.h !== expected.h) throw new Error(`conversation ${index}: stored ${JSON.stringify(state)}, expected ${JSON.stringify(expected)}`);
+      if (state.n !== expected.n || state.h !== expected.h)
+        throw new Error(`conversation ${index}: stored ${JSON.stringify(state)}, expected ${JSON.stringify(expected)}`);
     }
   }
 
@@ -196,13 +203,22 @@ function readOptions(): { options: BenchOptions; runs: number; json: boolean } {
   });
   const whole = (name: "messages" | "conversations" | "window" | "shards" | "batch" | "runs"): number => {
     const value = Number(values[name]);
-    if (!Number.isSafeInteger(value) || value < 1) throw new RangeError(`--${name} takes a whole number from 1, not ${values[name]}`);
+    if (!Number.isSafeInteger(value) || value < 1)
+      throw new RangeError(`--${name} takes a whole number from 1, not ${values[name]}`);
     return value;
   };
   const { durability } = values;
-  if (durability !== "always" && durability !== "everysec" && durability !== "none") throw new RangeError("--durability takes always, everysec or none");
+  if (durability !== "always" && durability !== "everysec" && durability !== "none")
+    throw new RangeError("--durability takes always, everysec or none");
   return {
-    options: { messages: whole("messages"), conversations: whole("conversations"), window: whole("window"), shards: whole("shards"), batch: whole("batch"), durability },
+    options: {
+      messages: whole("messages"),
+      conversations: whole("conversations"),
+      window: whole("window"),
+      shards: whole("shards"),
+      batch: whole("batch"),
+      durability,
+    },
     runs: whole("runs"),
     json: values.json,
   };
@@ -214,7 +230,9 @@ async function main(): Promise<void> {
   for (let run = 1; run <= runs; run += 1) {
     const result = await measure(options);
     results.push(result);
-    console.error(`run ${run} of ${runs}: ${result.messagesPerSecond.toLocaleString("en")} messages/s, p50 ${result.p50Ms.toFixed(1)} ms, p99 ${result.p99Ms.toFixed(1)} ms`);
+    console.error(
+      `run ${run} of ${runs}: ${result.messagesPerSecond.toLocaleString("en")} messages/s, p50 ${result.p50Ms.toFixed(1)} ms, p99 ${result.p99Ms.toFixed(1)} ms`,
+    );
   }
   const result = median(results);
   if (json) console.log(JSON.stringify({ ...result, runs: results.map((each) => each.messagesPerSecond) }));

@@ -1,0 +1,49 @@
+import { fc, test } from "@fast-check/vitest";
+import { describe, expect } from "vitest";
+import { conversationKey, idempotencyKey, parseConversationKey, shardOf } from "../../src/domain/ids.ts";
+
+const anyId = fc.string({ minLength: 1, maxLength: 40, unit: "grapheme" });
+const conversation = fc.record({ bot: anyId, channel: anyId, conversation: anyId });
+
+describe("conversation keys", () => {
+  test.prop([conversation])("give the three ids back exactly (N1, N2)", (id) => {
+    expect(parseConversationKey(conversationKey(id))).toEqual(id);
+  });
+
+  test.prop([conversation, conversation])(
+    "differ where the ids differ: bot:a + b is not bot + a:b (attack B16)",
+    (a, b) => {
+      const same = a.bot === b.bot && a.channel === b.channel && a.conversation === b.conversation;
+      expect(conversationKey(a) === conversationKey(b)).toBe(same);
+    },
+  );
+
+  test.prop([fc.string()])("of another making are refused, or are the key of what they parse to", (text) => {
+    try {
+      expect(conversationKey(parseConversationKey(text))).toBe(text);
+    } catch (error) {
+      expect(error).toBeInstanceOf(RangeError);
+    }
+  });
+
+  test.prop([conversation, fc.integer({ min: 1, max: 256 })])(
+    "always have a shard within the namespace",
+    (id, shards) => {
+      const shard = shardOf(conversationKey(id), shards);
+      expect(shard).toBeGreaterThanOrEqual(0);
+      expect(shard).toBeLessThan(shards);
+    },
+  );
+});
+
+describe("idempotency keys", () => {
+  test.prop([conversation, conversation, fc.nat(), fc.nat()])(
+    "are legal header values and name one reply each",
+    (a, b, m, n) => {
+      const key = idempotencyKey(a, "k1-0-0", m);
+      expect(key).toMatch(/^[\x21-\x7e]+$/);
+      const same = conversationKey(a) === conversationKey(b) && m === n;
+      expect(key === idempotencyKey(b, "k1-0-0", n)).toBe(same);
+    },
+  );
+});
