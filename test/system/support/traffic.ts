@@ -1,0 +1,122 @@
+// Traffic: senders and the sink of a run, as the test sees them.
+
+import { type Arena, freePort } from "./arena.ts";
+import { checkHistory, formatViolation } from "./check-history.ts";
+import { HelperProcess } from "./helper-process.ts";
+import { type History, readHistory } from "./history.ts";
+import type { SenderConfig, SenderStatus, SenderVerbs } from "./sender-process.ts";
+import type { SinkConfig, SinkVerbs } from "./sink-process.ts";
+
+export type Sender = HelperProcess<SenderVerbs>;
+export type Sink = HelperProcess<SinkVerbs>;
+
+/** Progress is any change of what a sender reports; without one for so long the run is stuck. */
+const STUCK_MS = 60_000;
+const POLL_MS = 5;
+const VIOLATIONS_SHOWN = 5;
+
+export class Traffic {
+  readonly sink: Sink;
+  /** What `--deliver-to` is given. */
+  readonly deliverTo: string;
+  readonly #arena: Arena;
+  readonly #seed: number;
+  readonly #sinkPort: number;
+  readonly #logs: string[];
+
+  private constructor(arena: Arena, seed: number, sinkPort: number, behaviour: Partial<SinkConfig>) {
+    const log = arena.path("sink.ndjson");
+    const config: SinkConfig = {
+      port: sinkPort,
+      log,
+      seed,
+      delayMsMax: 30,
+      failShare: 0.01,
+      cutShare: 0.005,
+      ...behaviour,
+    };
+    this.#arena = arena;
+    this.#seed = seed;
+    this.#sinkPort = sinkPort;
+    this.#logs = [log];
+    this.sink = new HelperProcess<SinkVerbs>(arena, "sink-process.ts", "sink", config);
+    this.deliverTo = `http://127.0.0.1:${sinkPort}/deliver`;
+  }
+
+  /** Starts the sink. */
+  static async start(arena: Arena, seed: number, behaviour: Partial<SinkConfig> = {}): Promise<Traffic> {
+    const traffic = new Traffic(arena, seed, await freePort(), behaviour);
+    await traffic.sink.ask("listening", undefined);
+    return traffic;
+  }
+
+  /** Starts a sender; its messages' ids begin with `idPrefix`. */
+  async send(
+    idPrefix: string,
+    wanted: Pick<SenderConfig, "urls" | "conversations" | "messages"> & Partial<SenderConfig>,
+  ): Promise<Sender> {
+    const log = this.#arena.path(`sender-${idPrefix}.ndjson`);
+    const config: SenderConfig = {
+      bot: "fold",
+      feed: `http://127.0.0.1:${this.#sinkPort}/feed`,
+      log,
+      seed: this.#seed,
+      idPrefix,
+      window: 4,
+      connections: 24,
+      batchShare: 0.3,
+      repeatShare: 0.05,
+      thinkMsMax: 20,
+      answerWithinMs: 10_000,
+      ...wanted,
+    };
+    const sender = new HelperProcess<SenderVerbs>(this.#arena, "sender-process.ts", `sender-${idPrefix}`, config);
+    this.#logs.push(log);
+    await sender.ask("start", undefined);
+    return sender;
+  }
+
+  /** What all of them have logged so far, and `more`, which the test logged itself. */
+  history(more?: History): History {
+    const read = readHistory(this.#logs);
+    if (!more) return read;
+    return {
+      messages: [...read.messages, ...more.messages],
+      attempts: [...read.attempts, ...more.attempts],
+      deliveries: [...read.deliveries, ...more.deliveries],
+    };
+  }
+}
+
+/** Waits until `isReached` says so of the sender's status. @throws Error if nothing moves for a minute */
+export async function senderReaches(
+  sender: Sender,
+  what: string,
+  isReached: (status: SenderStatus) => boolean,
+  explain: () => string | Promise<string> = () => "",
+): Promise<SenderStatus> {
+  let last = "";
+  let movedMs = performance.now();
+  for (;;) {
+    const status = await sender.ask("status", undefined);
+    if (isReached(status)) return status;
+    const { sent, acknowledged, answered } = status;
+    const now = `${sent} ${acknowledged} ${answered}`;
+    if (now !== last) movedMs = performance.now();
+    last = now;
+    if (performance.now() - movedMs > STUCK_MS) {
+      throw new Error(`stuck for ${STUCK_MS} ms before ${what}: ${JSON.stringify(status)}\n${await explain()}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+export const allAnswered = (status: SenderStatus): boolean => status.isDone;
+
+/** @throws Error that shows the first violations, each with its smallest slice */
+export function expectPromiseKept(history: History, complete = true): void {
+  const violations = checkHistory(history, { complete });
+  if (violations.length === 0) return;
+  const shown = violations.slice(0, VIOLATIONS_SHOWN).map((violation) => formatViolation(violation));
+  throw new Error(`the promise was broken ${violations.length} times:\n${shown.join("\n")}`);
+}
