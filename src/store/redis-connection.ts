@@ -72,7 +72,7 @@ export class RedisConnection {
   }
 
   get isReady(): boolean {
-    return this.#redis.status === "ready";
+    return this.#redis.status === "ready" && this.#redis.stream.writable;
   }
 
   get isIdle(): boolean {
@@ -101,7 +101,7 @@ export class RedisConnection {
   /** As `send`, with ioredis' own errors, for callers that look at the reply's code. They hold the arguments: never log them. */
   async sendRaw(name: string, args: Argument[], timeoutMs: number = this.#commandTimeoutMs): Promise<unknown> {
     if (this.#isFirstTry) await this.#within(this.#firstTry, timeoutMs);
-    if (!this.isReady || !this.#redis.stream.writable) throw new NotSentError(`no connection, ${this.#lastError}`);
+    if (!this.isReady) throw new NotSentError(`no connection, ${this.#lastError}`);
     const command = new Command(name, args, { replyEncoding: null });
     return await this.#within(this.#redis.sendCommand(command) as Promise<unknown>, timeoutMs);
   }
@@ -147,7 +147,7 @@ export class RedisConnection {
 
   /** L3. ioredis connects again by itself. */
   #drop(): void {
-    if (this.#redis.status === "ready") this.#redis.stream.destroy();
+    if (this.isReady) this.#redis.stream.destroy();
   }
 }
 

@@ -80,20 +80,20 @@ export class RedisShardStore implements ShardStore {
     };
   }
 
-  acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply> {
-    return this.#scripts.acquire(this.#connections.lease(), this.#keys, request);
+  async acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply> {
+    return await this.#scripts.acquire(this.#connections.lease(), this.#keys, request);
   }
 
-  renew(request: { epoch: number; leaseMs: number }): Promise<RenewReply> {
-    return this.#scripts.renew(this.#connections.lease(), this.#keys, request);
+  async renew(request: { epoch: number; leaseMs: number }): Promise<RenewReply> {
+    return await this.#scripts.renew(this.#connections.lease(), this.#keys, request);
   }
 
-  release(request: { epoch: number; clean: boolean }): Promise<ReleaseReply> {
-    return this.#scripts.release(this.#connections.lease(), this.#keys, request);
+  async release(request: { epoch: number; clean: boolean }): Promise<ReleaseReply> {
+    return await this.#scripts.release(this.#connections.lease(), this.#keys, request);
   }
 
-  append(entry: Uint8Array, inboxBytesMax: number): Promise<AppendReply> {
-    return this.#scripts.append(this.#connections.append(), this.#keys, entry, inboxBytesMax);
+  async append(entry: Uint8Array, inboxBytesMax: number): Promise<AppendReply> {
+    return await this.#scripts.append(this.#connections.append(), this.#keys, entry, inboxBytesMax);
   }
 
   async commit(commit: Commit): Promise<CommitReply> {
