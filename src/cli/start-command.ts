@@ -1,0 +1,110 @@
+// Start command: one bot file, one app, until a signal or a crash.
+
+import type { App, AppOptions } from "../app-types.ts";
+import { httpChannel } from "../channels/http-channel.ts";
+import { type Config, type ConfigFlags, type EnvironmentVariables, resolveConfig, withoutPassword } from "../config.ts";
+import type { BotDefinition } from "../domain/bot.ts";
+import { banner } from "./banner.ts";
+import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
+import type { Lifecycle, Live } from "./lifecycle.ts";
+import { loadBots } from "./load-bot.ts";
+import { packageVersion } from "./package-version.ts";
+
+export interface TextStream {
+  write(text: string): unknown;
+  readonly isTTY?: boolean;
+}
+
+/** What the command line knows of the process it runs in. */
+export interface Terminal {
+  /** Without node and the script. */
+  readonly argv: readonly string[];
+  readonly environment: EnvironmentVariables;
+  readonly stdout: TextStream;
+  readonly stderr: TextStream;
+}
+
+/** What the command starts; main gives the real ones. */
+export interface StartParts {
+  createApp(options: AppOptions): App;
+  readonly live: Live;
+}
+
+/**
+ * @param file the bot's file, as typed
+ * @returns the exit code, once the app has crashed; ended by a signal, the process exits before this returns
+ * @throws whatever kept it from starting
+ */
+export async function start(
+  file: string,
+  flags: ConfigFlags,
+  terminal: Terminal,
+  { createApp, live }: StartParts,
+): Promise<ExitCode> {
+  const config = resolveConfig({}, terminal.environment, flags);
+  const bots = await loadBots(file);
+  const app = createApp(appOptions(config, bots));
+  const isDebug = config.logLevel === "debug";
+  const lifecycle = live({
+    stop: () => app.stop(),
+    drainMs: config.drainMs,
+    say: (line) => terminal.stderr.write(`colloquy: ${line}\n`),
+    tell: (error) => terminal.stderr.write(failureText(error, { isDebug, isRunning: true })),
+  });
+  await started(app, lifecycle, (info) =>
+    terminal.stderr.write(
+      banner({
+        version: packageVersion(),
+        info,
+        bots,
+        deliverTo: config.deliverTo,
+        isSigned: config.httpSecret !== undefined,
+        again: commandAgain(terminal),
+        isColored: terminal.stderr.isTTY === true && !terminal.environment.NO_COLOR,
+      }),
+    ),
+  );
+  const crash = await app.crashed;
+  if (lifecycle.isEnding) await ended();
+  lifecycle.release();
+  terminal.stderr.write(failureText(crash, { isDebug, isRunning: true }));
+  const code = exitCodeOf(crash);
+  return code === EXIT.usage ? EXIT.failed : code; // what started once was no wrong usage
+}
+
+function appOptions(config: Config, bots: readonly BotDefinition[]): AppOptions {
+  const { deliverTo, order: _arrivalIsTheOnlyOne, httpSecret, ...rest } = config;
+  return { ...rest, bots, channels: [httpChannel({ deliverTo, secret: httpSecret })] };
+}
+
+/** A start that fails because a signal stops it is no failure; one that fails by itself leaves nothing running. */
+async function started(
+  app: App,
+  lifecycle: Lifecycle,
+  show: (info: Awaited<ReturnType<App["start"]>>) => void,
+): Promise<void> {
+  try {
+    const info = await app.start();
+    if (!lifecycle.isEnding) show(info);
+  } catch (error) {
+    if (lifecycle.isEnding) await ended();
+    lifecycle.release();
+    await app.stop().catch(() => {}); // the error that counts is the first
+    throw error;
+  }
+}
+
+/** Never resolves: the lifecycle exits the process. */
+const ended = (): Promise<never> => new Promise(() => {});
+
+/** How it was started, to be typed again, passwords left out. npm's script names the command and the bot itself. */
+function commandAgain({ argv, environment }: Terminal): string {
+  if (environment.npm_lifecycle_event !== "start") return `colloquy ${argv.map(typed).join(" ")}`;
+  const [, , ...added] = argv;
+  return added.length === 0 ? "npm start" : `npm start -- ${added.map(typed).join(" ")}`;
+}
+
+function typed(word: string): string {
+  const shown = word.includes("://") ? withoutPassword(word) : word;
+  return /^[\w./:=@,+-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
+}

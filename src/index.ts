@@ -1,0 +1,48 @@
+// Public API: what a bot's author and an embedding program may rely on; nothing else.
+
+export { createApp } from "./app.ts";
+export type { AnyBot, App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
+export type {
+  Admit,
+  AdmitOutcome,
+  Channel,
+  ParseResult,
+  SendOutcome,
+  WebhookChannel,
+  WebhookHeaders,
+} from "./channels/channel.ts";
+export { type HttpChannelOptions, httpChannel } from "./channels/http-channel.ts";
+export {
+  type BotDefinition,
+  type DeliveryFailedNotice,
+  type Duration,
+  defineBot,
+  type GapNotice,
+  type Handled,
+  type Message,
+  type PoisonedNotice,
+  type ReplyInput,
+  type StepOptions,
+  type TurnContext,
+  type TurnLog,
+} from "./domain/bot.ts";
+export type { ConversationId } from "./domain/ids.ts";
+export type { Delivery, Inbound, RenderInput, Reply } from "./domain/message.ts";
+export type { Plain } from "./domain/plain-data.ts";
+export {
+  CodecError,
+  ColloquyError,
+  ConfigError,
+  DataFolderError,
+  EmbeddedRedisError,
+  type EmbeddedRedisReason,
+  HandlerTimeoutError,
+  NotAvailableError,
+  StoreCorruptError,
+  StoreNotReadyError,
+  StoreUnavailableError,
+  StoreUnsafeError,
+  TerminalError,
+  TurnEndedError,
+  TurnOutputError,
+} from "./errors.ts";

@@ -1,0 +1,14 @@
+#!/usr/bin/env node
+// Main: the process. The only reader of process.env, and the only one who exits.
+
+import { createApp } from "./app.ts";
+import { liveUntilSignal } from "./cli/lifecycle.ts";
+import { runProgram } from "./cli/program.ts";
+
+// A reader that went away (`colloquy start bot.ts | head`) ends its stream, not the runtime.
+for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
+
+const { argv, env: environment, stdout, stderr } = process;
+process.exit(
+  await runProgram({ argv: argv.slice(2), environment, stdout, stderr }, { createApp, live: liveUntilSignal }),
+);
