@@ -47,12 +47,13 @@ export function httpOutbound({ deliverTo, timeoutMs, connections, environment }:
     bodyTimeout: 0,
   });
   const path = deliverTo.pathname + deliverTo.search;
+  const underSignal = attemptsBySignal();
 
   return {
     send: (delivery, signal) =>
       new Promise((resolve) => {
-        const attempt = new Attempt(environment, timeoutMs, signal, resolve);
-        if (signal.aborted) return attempt.giveUp("aborted before the request was sent");
+        if (signal.aborted) return resolve({ kind: "ambiguous", reason: "aborted" });
+        const attempt = new Attempt(environment, timeoutMs, underSignal(signal), resolve);
         const headers = { "idempotency-key": delivery.idempotencyKey, "content-type": "application/json" };
         try {
           pool.dispatch({ method: "POST", path, headers, body: delivery.body }, attempt);
@@ -64,9 +65,25 @@ export function httpOutbound({ deliverTo, timeoutMs, connections, environment }:
   };
 }
 
+/** One listener for each signal, however many attempts it ends: lanes share one, and an event target searches its list. */
+function attemptsBySignal(): (signal: AbortSignal) => Set<Attempt> {
+  const known = new WeakMap<AbortSignal, Set<Attempt>>();
+  return (signal) => {
+    const before = known.get(signal);
+    if (before) return before;
+    const attempts = new Set<Attempt>();
+    known.set(signal, attempts);
+    const abortAll = (): void => {
+      for (const attempt of attempts) attempt.giveUp("aborted");
+    };
+    signal.addEventListener("abort", abortAll, { once: true });
+    return attempts;
+  };
+}
+
 class Attempt implements Dispatcher.DispatchHandler {
   readonly #environment: Environment;
-  readonly #signal: AbortSignal;
+  readonly #siblings: Set<Attempt>;
   readonly #resolve: (outcome: SendOutcome) => void;
   readonly #deadline: Timer;
   #controller: Dispatcher.DispatchController | null = null;
@@ -76,17 +93,15 @@ class Attempt implements Dispatcher.DispatchHandler {
   constructor(
     environment: Environment,
     timeoutMs: number,
-    signal: AbortSignal,
+    siblings: Set<Attempt>,
     resolve: (outcome: SendOutcome) => void,
   ) {
     this.#environment = environment;
-    this.#signal = signal;
+    this.#siblings = siblings;
     this.#resolve = resolve;
     this.#deadline = environment.after(timeoutMs, () => this.#timeOut(timeoutMs));
-    signal.addEventListener("abort", this.#abort, { once: true });
+    siblings.add(this);
   }
-
-  readonly #abort = (): void => this.giveUp("aborted");
 
   #timeOut(timeoutMs: number): void {
     if (this.#controller) this.giveUp(`no answer within ${timeoutMs} ms`);
@@ -144,7 +159,7 @@ class Attempt implements Dispatcher.DispatchHandler {
 
   #release(): void {
     this.#deadline.cancel();
-    this.#signal.removeEventListener("abort", this.#abort);
+    this.#siblings.delete(this);
   }
 }
 
@@ -173,8 +188,9 @@ function failureOutcome(code: string, begun: boolean): SendOutcome {
 }
 
 function errorCode(error: unknown): string {
-  const code = (error as { code?: unknown } | null)?.code;
-  return typeof code === "string" ? code : "unknown error";
+  const { code, name } = (error ?? {}) as { code?: unknown; name?: unknown };
+  if (typeof code === "string") return code;
+  return typeof name === "string" ? name : "unknown error";
 }
 
 const HTTP_DATE_LENGTH_MAX = 40;

@@ -1,0 +1,91 @@
+import { createHmac } from "node:crypto";
+import { describe, expect, test } from "vitest";
+import { httpChannel } from "../../src/channels/http-channel.ts";
+import type { RenderInput } from "../../src/domain/message.ts";
+import { ConfigError } from "../../src/errors.ts";
+
+const input: RenderInput = {
+  to: { bot: "demo", channel: "http", conversation: "c\n1" },
+  born: "lw1-0-0",
+  outSeq: 3,
+  inReplyTo: null,
+  reply: { text: "h\u00e9", data: { b: 1, a: [null] } },
+};
+const rendered = (channel: { render(input: RenderInput): Uint8Array }, of: RenderInput) =>
+  new TextDecoder().decode(channel.render(of));
+
+describe("where replies go", () => {
+  test("with deliverTo they are posted: the body has its members in a fixed order", async () => {
+    const channel = httpChannel({ deliverTo: "https://example.org/replies" });
+    expect(channel.delivery).toBe("lane");
+    expect(rendered(channel, input)).toBe(
+      '{"bot":"demo","channel":"http","conversation":"c\\n1","sequence":3,"inReplyTo":null,"text":"h\u00e9","data":{"b":1,"a":[null]}}',
+    );
+    expect(rendered(channel, { ...input, inReplyTo: "m1", reply: { text: "" } })).toBe(
+      '{"bot":"demo","channel":"http","conversation":"c\\n1","sequence":3,"inReplyTo":"m1","text":""}',
+    );
+    await channel.close?.();
+  });
+
+  test("without it they are lines of the transcript, and sending one is a terminal mistake", async () => {
+    const channel = httpChannel();
+    expect(channel.delivery).toBe("transcript");
+    expect(rendered(channel, input)).toBe(
+      '{"role":"bot","sequence":3,"inReplyTo":null,"born":"lw1-0-0","text":"h\u00e9","data":{"b":1,"a":[null]}}',
+    );
+    const delivery = { to: input.to, born: "b", outSeq: 1, idempotencyKey: "k", body: new Uint8Array() };
+    expect(await channel.send(delivery, new AbortController().signal)).toMatchObject({ kind: "terminal" });
+  });
+
+  test("data that is null is not data that is absent", () => {
+    expect(rendered(httpChannel(), { ...input, reply: { text: "", data: null } })).toContain('"data":null');
+  });
+});
+
+describe("configuration", () => {
+  test.each([
+    ["", /not a URL/],
+    ["example.org/replies", /not a URL/],
+    ["ftp://example.org/", /ftp:/],
+    ["file:///etc/passwd", /file:/],
+    ["javascript:alert(1)", /javascript:/],
+    ["https://user:hunter2@example.org/", /credentials/],
+    ["https://hunter2@example.org/", /credentials/],
+  ])("deliverTo %s is refused without repeating it", (deliverTo, reason) => {
+    const make = () => httpChannel({ deliverTo });
+    expect(make).toThrow(ConfigError);
+    expect(make).toThrow(reason);
+    expect(make).not.toThrow(/hunter2/);
+    expect(make).toThrow(/^channels\.http\.deliverTo: /);
+  });
+
+  test("an empty secret is refused: it would let everybody in", () => {
+    expect(() => httpChannel({ secret: "" })).toThrow(ConfigError);
+  });
+});
+
+describe("verify", () => {
+  const raw = new TextEncoder().encode('{"id":"\\u00e9"}');
+  const mac = createHmac("sha256", "s").update(raw).digest("hex");
+  const channel = httpChannel({ secret: "s" });
+
+  test("without a secret everything is let in", () => {
+    expect(httpChannel().verify({}, raw)).toBe(true);
+  });
+
+  test("a published vector is accepted", () => {
+    // RFC 4231, test case 2.
+    const vector = httpChannel({ secret: "Jefe" });
+    const body = new TextEncoder().encode("what do ya want for nothing?");
+    const signature = "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+    expect(vector.verify({ "x-colloquy-signature": signature }, body)).toBe(true);
+    expect(vector.verify({ "x-colloquy-signature": signature }, body.subarray(1))).toBe(false);
+  });
+
+  test("a header that came as an array is refused, even of one right value", () => {
+    expect(channel.verify({ "x-colloquy-signature": `sha256=${mac}` }, raw)).toBe(true);
+    expect(channel.verify({ "x-colloquy-signature": [`sha256=${mac}`] }, raw)).toBe(false);
+    expect(channel.verify({ "x-colloquy-signature": `sha256=${mac}, sha256=${mac}` }, raw)).toBe(false);
+    expect(channel.verify({ "x-colloquy-signature": `sha256=${mac}\n` }, raw)).toBe(false);
+  });
+});
