@@ -33,6 +33,19 @@ interface Pending {
   readonly expire: () => void;
 }
 
+class EncodedCommand extends Command {
+  readonly #request: Buffer;
+
+  constructor(name: string, request: Buffer) {
+    super(name, [], { replyEncoding: null });
+    this.#request = request;
+  }
+
+  override toWritable(): Buffer {
+    return this.#request;
+  }
+}
+
 export const SWEEP_MS = 250;
 const RETRY_MIN_MS = 20;
 const RETRY_MAX_MS = 1_000;
@@ -100,10 +113,12 @@ export class RedisConnection {
 
   /** As `send`, with ioredis' own errors, for callers that look at the reply's code. They hold the arguments: never log them. */
   async sendRaw(name: string, args: Argument[], timeoutMs: number = this.#commandTimeoutMs): Promise<unknown> {
-    if (this.#isFirstTry) await this.#within(this.#firstTry, timeoutMs);
-    if (!this.isReady) throw new NotSentError(`no connection, ${this.#lastError}`);
-    const command = new Command(name, args, { replyEncoding: null });
-    return await this.#within(this.#redis.sendCommand(command) as Promise<unknown>, timeoutMs);
+    return await this.#send(new Command(name, args, { replyEncoding: null }), timeoutMs);
+  }
+
+  /** As `sendRaw`, for a command that is encoded already. */
+  async sendRequest(name: string, request: Buffer): Promise<unknown> {
+    return await this.#send(new EncodedCommand(name, request), this.#commandTimeoutMs);
   }
 
   /** L2: the owner calls this about every `SWEEP_MS`. */
@@ -118,6 +133,12 @@ export class RedisConnection {
     this.#redis.disconnect();
     this.#redis.stream?.destroy();
     for (const pending of this.#pending) pending.expire();
+  }
+
+  async #send(command: Command, timeoutMs: number): Promise<unknown> {
+    if (this.#isFirstTry) await this.#within(this.#firstTry, timeoutMs);
+    if (!this.isReady) throw new NotSentError(`no connection, ${this.#lastError}`);
+    return await this.#within(this.#redis.sendCommand(command) as Promise<unknown>, timeoutMs);
   }
 
   #within<Result>(promise: Promise<Result>, timeoutMs: number): Promise<Result> {

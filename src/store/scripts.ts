@@ -5,8 +5,8 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { type EntryId, formatEntryId, parseEntryId } from "../domain/position.ts";
 import type { ShardKeys } from "./keys.ts";
-import { type PackItem, pack } from "./pack.ts";
 import type { RedisConnection } from "./redis-connection.ts";
+import { encodeRequest, type PackItem, type RequestArgument } from "./request.ts";
 import type {
   AcquireReply,
   AppendReply,
@@ -17,8 +17,6 @@ import type {
   RenewReply,
 } from "./shard-store.ts";
 import { toStoreError, unexpectedReply } from "./store-error.ts";
-
-type Argument = string | number | Buffer;
 
 interface Script {
   readonly name: string;
@@ -96,7 +94,7 @@ export class Scripts {
     batch: Uint8Array,
     inboxBytesMax: number,
   ): Promise<AppendReply> {
-    const reply = await this.#run(connection, "append", [keys.owner, keys.inbox], [asBuffer(batch), inboxBytesMax]);
+    const reply = await this.#run(connection, "append", [keys.owner, keys.inbox], [batch, inboxBytesMax]);
     if (reply.word === "appended") return { kind: "appended", id: reply.entryId(1), inboxBytes: reply.int(2) };
     if (reply.word === "over") return { kind: "over", inboxBytes: reply.int(1) };
     throw reply.unexpected();
@@ -122,7 +120,7 @@ export class Scripts {
     metaKey: string,
     wanted: { shards: number; schemaVersion: number; hashKey: Uint8Array },
   ): Promise<NamespaceMeta> {
-    const args = [wanted.shards, wanted.schemaVersion, asBuffer(wanted.hashKey)];
+    const args = [wanted.shards, wanted.schemaVersion, wanted.hashKey];
     const reply = await this.#run(connection, "open-namespace", [metaKey], args);
     if (reply.word !== "created" && reply.word !== "found") throw reply.unexpected();
     return { shards: reply.int(1), schemaVersion: reply.int(2), hashKey: Uint8Array.from(reply.bytes(3)) };
@@ -133,18 +131,22 @@ export class Scripts {
     connection: RedisConnection,
     name: ScriptName,
     keys: readonly string[],
-    args: readonly Argument[],
+    args: readonly RequestArgument[],
   ): Promise<ScriptReply> {
     const { sha, text } = this.#scripts[name];
-    const call = [sha, keys.length, ...keys, ...args];
+    const request = encodeRequest(["evalsha", sha, keys.length, ...keys, ...args]);
     const during = `${name}, ${connection.name}`;
     try {
-      return new ScriptReply(await connection.sendRaw("evalsha", call), during);
+      return new ScriptReply(await connection.sendRequest("evalsha", request), during);
     } catch (error) {
       if (!(error instanceof Error && error.message.startsWith("NOSCRIPT"))) throw toStoreError(error, during);
     }
     await connection.send("script", ["load", text], during);
-    return new ScriptReply(await connection.send("evalsha", call, during), during);
+    try {
+      return new ScriptReply(await connection.sendRequest("evalsha", request), during);
+    } catch (error) {
+      throw toStoreError(error, during);
+    }
   }
 }
 
@@ -186,7 +188,7 @@ class ScriptReply {
   }
 }
 
-function encodeCommit(keys: ShardKeys, commit: Commit): { keys: string[]; args: Argument[] } {
+function encodeCommit(keys: ShardKeys, commit: Commit): { keys: string[]; args: RequestArgument[] } {
   const recordKeys = [keys.owner, keys.inbox, keys.outbox, keys.acks, keys.lanes, keys.dead];
   const idsKeys: string[] = [];
   const transcriptKeys: string[] = [];
@@ -211,26 +213,21 @@ function encodeCommit(keys: ShardKeys, commit: Commit): { keys: string[]; args: 
       commit.epoch,
       commit.n,
       commit.leaseMs,
-      pack(records),
-      pack(ids),
-      asBuffer(commit.outbox ?? NO_BYTES),
-      pack(commit.inboxDone.map(formatEntryId)),
+      { pack: records },
+      { pack: ids },
+      commit.outbox ?? NO_BYTES,
+      { pack: commit.inboxDone.map(formatEntryId) },
       commit.inboxDoneBytes,
-      pack(commit.outboxDone.map(formatEntryId)),
-      pack(commit.acks.flatMap(({ entry, done }) => [formatEntryId(entry), done])),
-      pack(commit.lanes.flatMap(({ key, state }) => [key, state ?? false])),
-      pack(lines),
-      pack(commit.dead),
+      { pack: commit.outboxDone.map(formatEntryId) },
+      { pack: commit.acks.flatMap(({ entry, done }) => [formatEntryId(entry), done]) },
+      { pack: commit.lanes.flatMap(({ key, state }) => [key, state ?? false]) },
+      { pack: lines },
+      { pack: commit.dead },
       commit.transcript.linesMax,
       commit.transcript.bytesMax,
       commit.transcript.ttlMs,
     ],
   };
-}
-
-/** A view, no copy: ioredis writes only Buffers as bytes. */
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function readScript(name: ScriptName): Script {
