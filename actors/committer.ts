@@ -40,9 +40,10 @@ export class OutboxEntry {
   readonly done: Uint8Array;
   #left: number;
 
+  /** @param done what is stored of an earlier owner's acknowledgements */
   constructor(id: EntryId, count: number, done: Uint8Array = emptyBitmap(count)) {
     this.id = id;
-    this.done = done;
+    this.done = done.slice();
     this.#left = 0;
     for (let i = 0; i < count; i += 1) if (!hasBit(done, i)) this.#left += 1;
   }

@@ -3,7 +3,8 @@
 //
 // Invariants
 //   O1. Nothing is read or written below a shard before the store was found safe and the namespace's meta was read.
-//   O2. Messages are admitted only while this node owns every shard and Redis answers.
+//   O2. Messages are admitted only while Redis answers and this node owns shards. Those of other owners are appended all the
+//       same: an append needs no ownership, and the owner reads what is in its inbox.
 
 import type { AdmitOutcome, Channel } from "../src/channels/channel.ts";
 import { hashKeyOf } from "../src/codec/inbox-codec.ts";
@@ -23,7 +24,7 @@ import type { NamespaceMeta, Store, StoredEntry } from "../src/store/shard-store
 import type { ActorSystem } from "./actor-system.ts";
 import type { ResidentBudget } from "./conversations.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
-import type { RetryWorker } from "./retry-worker.ts";
+import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
 import { Shard } from "./shard.ts";
 
@@ -38,7 +39,7 @@ export interface OwnershipOptions {
   readonly actors: ActorSystem;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  readonly retryWorker: (shard: number, log: Log, ring: (key: string) => void) => RetryWorker;
+  readonly wakeUps: (shard: number, log: Log, ring: Ring) => WakeUps;
   /** Starts and stops the parts of a shard as a tree. */
   readonly superviseShard: (name: string, shard: Shard) => { start(): Promise<void>; stop(): Promise<void> };
   /** The store cannot be used at all. */
@@ -97,12 +98,15 @@ export class Ownership {
     if (!this.#options.store.isReady()) return "Redis does not answer";
     if (this.#unsafe.length > 0) return `Redis is not safe: ${this.#unsafe[0]}`;
     if (this.#namespace === null) return "starting";
+    let owned = 0;
+    let standby: string | undefined;
     for (const [shard, { state }] of this.#namespace.keepers.entries()) {
       const name = shardName(shard);
-      if (state.kind === "standby") return `standing by: ${name} belongs to node ${state.owner}`;
-      if (state.kind === "halted") return `${name} is halted: ${state.reason}`;
-      if (state.kind !== "owned") return `${name} is ${state.kind}`;
+      if (state.kind === "owned") owned += 1;
+      else if (state.kind === "standby") standby ??= `standing by: ${name} belongs to node ${state.owner}`;
+      else return state.kind === "halted" ? `${name} is halted: ${state.reason}` : `${name} is ${state.kind}`;
     }
+    if (owned === 0) return standby;
     return undefined;
   }
 
@@ -222,7 +226,7 @@ export class Ownership {
   }
 
   async #openShard(index: number, epoch: number, meta: NamespaceMeta, keeper: LeaseKeeper): Promise<void> {
-    const { environment, config, store, actors, bot, channel, retryWorker, superviseShard } = this.#options;
+    const { environment, config, store, actors, bot, channel, wakeUps, superviseShard } = this.#options;
     const name = shardName(index);
     const log = this.#options.log.child({ shard: name, epoch });
     const shard = new Shard({
@@ -238,7 +242,7 @@ export class Ownership {
       budget: this.#budget,
       bot,
       channel,
-      retryWorker: (ring) => retryWorker(index, log, ring),
+      wakeUps: (ring) => wakeUps(index, log, ring),
       onLost: (reason) => keeper.lost(reason),
     });
     const tree = superviseShard(name, shard);

@@ -7,17 +7,22 @@ import { type ConnectionOptions, Queue, Worker } from "bullmq";
 import type { ConversationKey } from "../src/domain/ids.ts";
 import { describeError, type Log } from "../src/log.ts";
 
+export type Ring = (key: ConversationKey) => void;
+
 export interface RetryWorkerOptions {
   readonly connection: ConnectionOptions;
   /** Hash tag and prefix of the shard, so that the queue's keys share its slot. */
   readonly prefix: string;
   readonly log: Log;
-  readonly ring: (key: ConversationKey) => void;
+  readonly ring: Ring;
 }
 
 export interface WakeUps {
+  /** Makes ready to ring for wake-ups that an earlier process left. */
+  start(): void;
   /** Rings the lane after `delayMs`, even if this process dies meanwhile. At most one wake-up of a lane waits. */
   schedule(key: ConversationKey, delayMs: number): void;
+  stop(): Promise<void>;
 }
 
 const QUEUE_NAME = "wake-ups";
@@ -37,7 +42,6 @@ export class RetryWorker implements WakeUps {
     this.#options = options;
   }
 
-  /** Starts it ahead of the first `schedule`: for wake-ups that an earlier process left. */
   start(): void {
     if (this.#queue !== null || this.#stopped) return;
     const { connection, prefix, log, ring } = this.#options;

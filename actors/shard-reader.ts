@@ -31,7 +31,8 @@ export interface ShardReaderOptions {
 }
 
 const PAGE_ENTRIES = 16;
-const BLOCK_MS = 1_000;
+/** A reader that stops waits for the read under way. */
+const BLOCK_MS = 250;
 
 export class ShardReader {
   readonly #options: ShardReaderOptions;

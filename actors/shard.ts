@@ -17,7 +17,7 @@ import type { ActorSystem } from "./actor-system.ts";
 import { Committer, type LostReason } from "./committer.ts";
 import { Conversations, type ResidentBudget } from "./conversations.ts";
 import { Lanes } from "./lanes.ts";
-import type { RetryWorker } from "./retry-worker.ts";
+import type { Ring, WakeUps } from "./retry-worker.ts";
 import type { RunningTurns } from "./running-turns.ts";
 import { ShardReader } from "./shard-reader.ts";
 
@@ -34,7 +34,7 @@ export interface ShardOptions {
   readonly budget: ResidentBudget;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  readonly retryWorker: (ring: (key: string) => void) => RetryWorker;
+  readonly wakeUps: (ring: Ring) => WakeUps;
   readonly onLost: (reason: LostReason) => void;
 }
 
@@ -45,7 +45,7 @@ export class Shard {
   readonly lanes: Lanes;
   readonly conversations: Conversations;
   readonly reader: ShardReader;
-  readonly retryWorker: RetryWorker;
+  readonly wakeUps: WakeUps;
   readonly #environment: Environment;
   readonly #onLost: (reason: LostReason) => void;
   #abandoned = false;
@@ -72,7 +72,7 @@ export class Shard {
       onInboxDone: (bytes) => this.reader.decided(bytes),
       onLost: (reason) => this.#lose(reason),
     });
-    this.retryWorker = options.retryWorker((key) => this.lanes.ring(key as never));
+    this.wakeUps = options.wakeUps((key) => this.lanes.ring(key));
     this.lanes = new Lanes({
       environment,
       log,
@@ -81,7 +81,7 @@ export class Shard {
       bot,
       channel,
       committer: this.committer,
-      wakeUpAfter: (key, delayMs) => this.retryWorker.schedule(key, delayMs),
+      wakeUpAfter: (key, delayMs) => this.wakeUps.schedule(key, delayMs),
       laneBacklogMax: config.laneBacklogMax,
       laneBacklogBytesMax: config.laneBacklogBytesMax,
       onRoom: () => this.reader.checkRoom(),

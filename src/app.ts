@@ -216,7 +216,7 @@ class ColloquyApp implements App {
       actors: this.#actors,
       bot: (name) => this.#bot(name),
       channel: (name) => this.#channels.get(name),
-      retryWorker: (shard, shardLog, ring) =>
+      wakeUps: (shard, shardLog, ring) =>
         new RetryWorker({ connection, prefix: shardKeys(config.namespace, shard).prefix, log: shardLog, ring }),
       superviseShard: (name, shard) => new Supervisor(shardSupervisor(name, shard, config.drainMs), environment, log),
       onUnusable: (error) => this.#crash(error),
@@ -237,7 +237,6 @@ class ColloquyApp implements App {
     this.#server.webhooks.open(admit);
     for (const channel of this.#channels.values()) channel.open?.(admit);
   }
-
 
   #bot(name: string) {
     return this.#bots.find((bot) => bot.name === name);

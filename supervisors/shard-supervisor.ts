@@ -49,9 +49,9 @@ export function shardSupervisor(id: string, shard: Shard, drainMs: number): Supe
         "retry-worker",
         1_000,
         () => {
-          if (retrying > 0) shard.retryWorker.start();
+          if (retrying > 0) shard.wakeUps.start();
         },
-        () => shard.retryWorker.stop(),
+        () => shard.wakeUps.stop(),
       ),
     ],
   };
