@@ -233,6 +233,7 @@ export class MemoryShardStore implements ShardStore {
     const data = this.#data;
     const inboxBytes = data.inboxBytes + entry.length;
     if (inboxBytes > inboxBytesMax) return { kind: "over", inboxBytes: data.inboxBytes };
+    this.#checkClock("inbox", data.inbox, data.inboxLast);
     const id = data.inbox.add(entry, this.#nowMs());
     data.inboxBytes = inboxBytes;
     data.inboxLast = id;
@@ -250,6 +251,7 @@ export class MemoryShardStore implements ShardStore {
     if (data.n === n) return { kind: "applied", n, outboxId: data.outboxId };
     if (data.n < n - 1) return { kind: "rewound", n: data.n };
     if (data.n > n) throw new StoreCorruptError(`commit ${n} came after ${data.n}`);
+    if (commit.outbox !== null) this.#checkClock("outbox", data.outbox, data.outboxLast);
     this.#apply(commit);
     return { kind: "applied", n, outboxId: data.outboxId };
   }
@@ -370,6 +372,13 @@ export class MemoryShardStore implements ShardStore {
       this.#waiting.add(finish);
       timer = this.#environment.after(waitMs, finish);
     });
+  }
+
+  /** H10: a lost stream with the clock behind would give ids that were passed already. */
+  #checkClock(name: string, stream: MemoryStream, highestSeen: EntryId): void {
+    if (highestSeen.ms > this.#nowMs() && stream.lastId.ms < highestSeen.ms) {
+      throw new StoreCorruptError(`the ${name} is behind the highest id seen, and so is the clock`);
+    }
   }
 
   #nowMs(): number {

@@ -60,6 +60,7 @@ export class RedisConnection {
   readonly #firstTry: Promise<void>;
   #isFirstTry = true;
   #isClosed = false;
+  #handshakeSinceMs = 0;
   #lastError = "it was never reached";
 
   constructor(settings: ConnectionSettings) {
@@ -121,9 +122,11 @@ export class RedisConnection {
     return await this.#send(new EncodedCommand(name, request), this.#commandTimeoutMs);
   }
 
-  /** L2: the owner calls this about every `SWEEP_MS`. */
+  /** L2: the owner calls this about every `SWEEP_MS`. A handshake that hangs is cut too; ioredis then begins a new one. */
   sweep(): void {
     const nowMs = this.#environment.monotonicMs();
+    if (this.#redis.status !== "connect") this.#handshakeSinceMs = nowMs;
+    else if (nowMs - this.#handshakeSinceMs > this.#commandTimeoutMs * 2) this.#redis.stream.destroy();
     for (const pending of this.#pending) if (pending.deadlineMs <= nowMs) pending.expire();
   }
 
@@ -136,7 +139,7 @@ export class RedisConnection {
   }
 
   async #send(command: Command, timeoutMs: number): Promise<unknown> {
-    if (this.#isFirstTry) await this.#within(this.#firstTry, timeoutMs);
+    if (this.#isFirstTry) await this.#within(this.#firstTry, timeoutMs).catch(() => undefined);
     if (!this.isReady) throw new NotSentError(`no connection, ${this.#lastError}`);
     return await this.#within(this.#redis.sendCommand(command) as Promise<unknown>, timeoutMs);
   }

@@ -5,7 +5,13 @@
 //       carries the script's hash and is corrupt, whatever its code, since Lua does not roll back.
 //   X2. Nothing of a command's arguments gets out: ioredis hangs them on its errors, and a log would print the payloads.
 
-import { type ColloquyError, StoreCorruptError, StoreNotReadyError, StoreUnavailableError } from "../errors.ts";
+import {
+  type ColloquyError,
+  StoreCorruptError,
+  StoreNotReadyError,
+  StoreUnavailableError,
+  StoreUnsafeError,
+} from "../errors.ts";
 
 /** First words of the replies with which Redis refuses to start a command. */
 const NOT_RUN: ReadonlySet<string> = new Set([
@@ -21,6 +27,9 @@ const NOT_RUN: ReadonlySet<string> = new Set([
   "NOSCRIPT",
   "NOAUTH",
 ]);
+
+/** Refused by an ACL before it ran: somebody must change the server's settings. */
+const FORBIDDEN: ReadonlySet<string> = new Set(["NOPERM", "WRONGPASS"]);
 
 const INSIDE_SCRIPT = /script: [0-9a-f]{40}/;
 const REPLY_CODE = /^([A-Z][A-Z0-9]+) /;
@@ -39,7 +48,11 @@ export function toStoreError(error: unknown, during: string): ColloquyError {
   if (!isReply(error)) {
     return new StoreUnavailableError(`Redis did not answer (${during}): ${text}; it may or may not have run`, options);
   }
-  if (NOT_RUN.has(REPLY_CODE.exec(text)?.[1] ?? "") && !INSIDE_SCRIPT.test(messageOf(error))) {
+  const code = INSIDE_SCRIPT.test(messageOf(error)) ? "" : (REPLY_CODE.exec(text)?.[1] ?? "");
+  if (FORBIDDEN.has(code)) {
+    return new StoreUnsafeError(`Redis does not permit it (${during}): ${text}; nothing was written`, options);
+  }
+  if (NOT_RUN.has(code)) {
     return new StoreNotReadyError(`Redis refused to run it now (${during}): ${text}; nothing was written`, options);
   }
   return new StoreCorruptError(`Redis failed (${during}): ${text}; the shard stops until somebody has looked`, options);

@@ -12,6 +12,8 @@ export interface StoreHarness {
   dump(): Promise<string>;
   /** As if Redis had lost the stream. */
   loseStream(shard: number, stream: "inbox" | "outbox"): Promise<void>;
+  /** As if ids up to this one had been given out by a clock that is ahead of the present one. */
+  raiseHighestSeen(shard: number, stream: "inbox" | "outbox", id: EntryId): Promise<void>;
   /** As if Redis had lost the shard's latest commits, or all that it knew of the owner. */
   rewindOwner(shard: number, to: { n: number } | "nothing"): Promise<void>;
   idsTtlMs(shard: number, key: ConversationKey): Promise<number | null>;
@@ -178,6 +180,22 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
         expect(
           await changesNothing(() => shard.acquire({ node: "node-a", observedEpoch: epoch, leaseMs: LEASE_MS })),
         ).toEqual({ kind: "rewound", stream: "outbox", lastId: "0-0", highestSeen: formatEntryId(reply.outboxId) });
+      });
+
+      test("H10: a lost inbox gets no new entries while the clock is behind what was seen", async () => {
+        await appended("a");
+        await harness.raiseHighestSeen(shardNumber, "inbox", { ms: Date.now() + 60_000, seq: 0 });
+        await changesNothing(() =>
+          expect(shard.append(bytes("b"), 1_000)).rejects.toMatchObject({ code: "ERR_STORE_CORRUPT" }),
+        );
+      });
+
+      test("H10: a lost outbox gets no new entries while the clock is behind what was seen", async () => {
+        const epoch = await acquired();
+        await harness.raiseHighestSeen(shardNumber, "outbox", { ms: Date.now() + 60_000, seq: 0 });
+        const commit = { ...emptyCommit(epoch, 1), conversations: [write("c", "r")], outbox: bytes("replies") };
+        await changesNothing(() => expect(shard.commit(commit)).rejects.toMatchObject({ code: "ERR_STORE_CORRUPT" }));
+        expect(await shard.commit({ ...commit, outbox: null })).toMatchObject({ kind: "applied" });
       });
 
       test("streams whose entries are all done are not rewound", async () => {

@@ -15,6 +15,9 @@ function memoryHarness(): StoreHarness {
     loseStream: async (shard, stream) => {
       data.shard(shard)[stream] = new MemoryStream();
     },
+    raiseHighestSeen: async (shard, stream, id) => {
+      data.shard(shard)[stream === "inbox" ? "inboxLast" : "outboxLast"] = id;
+    },
     rewindOwner: async (shard, to) => {
       const owner = data.shard(shard);
       if (to !== "nothing") owner.n = to.n;

@@ -248,6 +248,49 @@ describe("Redis refuses", () => {
     expect(reply).toMatchObject({ kind: "applied", n: 2 });
   });
 
+  test("a clock that went back is no loss: new entries get ids above the last one", async () => {
+    const store = await openStore();
+    const epoch = await acquired(store);
+    const keys = shardKeys(NS, 1);
+    const future = `${Date.now() + 60_000}-0`;
+    for (const stream of ["inbox", "outbox"] as const) {
+      await raw.xadd(keys[stream], future, "b", "x");
+      await raw.hset(keys.owner, `${stream}_last`, future);
+    }
+    const id = { ms: Number(future.slice(0, -2)), seq: 1 };
+    expect(await store.shard(1).append(bytes("b"), 1_000)).toMatchObject({ kind: "appended", id });
+    const commit = { ...emptyCommit(epoch, 1), outbox: bytes("r") };
+    expect(await store.shard(1).commit(commit)).toEqual({ kind: "applied", n: 1, outboxId: id });
+  });
+
+  test.each(["append", "pexpire", "xinfo"])(
+    "an ACL without %s is refused at the start, before a commit could fail half-way",
+    async (command) => {
+      const store = await openStore();
+      await raw.acl("SETUSER", "default", `-${command}`);
+      await expect(store.openNamespace({ shards: 1, hashKey: new Uint8Array(8) })).rejects.toMatchObject({
+        code: "ERR_STORE_UNSAFE",
+        message: expect.stringContaining(command.toUpperCase()),
+      });
+      expect(await raw.keys("*")).toEqual([]);
+    },
+  );
+
+  test("an ACL user with just what is needed will do", async () => {
+    const rights =
+      "~* resetchannels -@all +@read +@write +@scripting -@dangerous +info +config|get +ping +hello +client|setname +time";
+    await raw.acl("SETUSER", "default", ...rights.split(" "));
+    const store = await openStore();
+    expect(await store.openNamespace({ shards: 1, hashKey: new Uint8Array(8) })).toMatchObject({ shards: 1 });
+    const epoch = await acquired(store);
+    const conversations = [
+      write("c", "r", { ids: { kind: "append", bytes: bytes("x") }, idsTtlMs: 5, transcript: [bytes("l")] }),
+    ];
+    const commit = { ...emptyCommit(epoch, 1), conversations, outbox: bytes("r"), dead: [bytes("d")] };
+    expect(await store.shard(1).commit(commit)).toMatchObject({ kind: "applied" });
+    expect((await store.facts()).config).not.toBeNull();
+  });
+
   test("scripts that Redis forgot are loaded again", async () => {
     const store = await openStore();
     const epoch = await acquired(store);

@@ -1,4 +1,5 @@
 import { Redis } from "ioredis";
+import { formatEntryId } from "../../src/domain/position.ts";
 import { systemEnvironment } from "../../src/environment.ts";
 import { shardKeys } from "../../src/store/keys.ts";
 import { RedisStore } from "../../src/store/redis-store.ts";
@@ -22,6 +23,9 @@ async function redisHarness(): Promise<StoreHarness> {
     dump: () => dumpAll(raw),
     loseStream: async (shard, stream) => {
       await raw.del(shardKeys(NS, shard)[stream]);
+    },
+    raiseHighestSeen: async (shard, stream, id) => {
+      await raw.hset(shardKeys(NS, shard).owner, `${stream}_last`, formatEntryId(id));
     },
     rewindOwner: async (shard, to) => {
       const { owner } = shardKeys(NS, shard);

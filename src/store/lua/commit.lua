@@ -24,11 +24,12 @@
 -- Returns {'applied', n, id of the outbox entry or ''}   now, or by an earlier try of the same bytes
 --       | {'fenced', stored epoch}                       somebody acquired the shard since
 --       | {'rewound', stored n}                          stored epoch or n is below what had been confirmed
--- Fails with CORRUPT if n was applied long ago or a key holds a foreign type. Every check runs before the first write, and
--- no write after it can fail: Lua does not roll back. Sending the same bytes again is safe.
+-- Fails with CORRUPT if n was applied long ago, a key holds a foreign type, or the outbox and the clock are behind the highest
+-- id seen (attack H10). Every check runs before the first write and no write after it can fail, since Lua does not roll back
+-- (open-namespace.lua has checked that the user may run all commands). Sending the same bytes again is safe.
 -- A transcript is cut by bytes only when a line of this commit is larger than its share (bytes kept / lines kept); so it
 -- holds at most twice the bytes to keep.
--- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2.5 us for a record with ids.
+-- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2 us for a record with ids.
 
 local owner, inbox, outbox, acks, lanes, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SHARED_KEYS = 6
@@ -40,7 +41,7 @@ local epoch, n, lease_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3
 
 -- Fence and replay ---------------------------------------------------------------------------------------------------
 
-local stored = call('HMGET', owner, 'epoch', 'n', 'outbox_id', 'inbox_bytes')
+local stored = call('HMGET', owner, 'epoch', 'n', 'outbox_id', 'inbox_bytes', 'outbox_last')
 local stored_epoch, stored_n = tonumber(stored[1] or 0), tonumber(stored[2] or 0)
 if stored_epoch > epoch then return {'fenced', stored_epoch} end
 if stored_epoch < epoch then return {'rewound', stored_n} end
@@ -88,7 +89,22 @@ while at <= #transcript_lines do
   if not holds(KEYS[first_transcript + transcript_count], 'stream') then foreign = 'transcript' end
   at = at + 1 + transcript_lines[at]
 end
+
+local function last_generated_ms(stream)
+  if call('EXISTS', stream) == 0 then return 0 end
+  local info = call('XINFO', 'STREAM', stream)
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then return tonumber(string.match(info[i + 1], '^%d+')) end
+  end
+end
+
+local time = call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local highest_ms = tonumber(string.match(stored[5] or '0', '^%d+'))
 if foreign then return redis.error_reply('CORRUPT the ' .. foreign .. ' key holds a foreign type') end
+if #outbox_entry > 0 and highest_ms > now_ms and last_generated_ms(outbox) < highest_ms then
+  return redis.error_reply('CORRUPT the outbox is behind the highest id seen, and so is the clock')
+end
 if #KEYS ~= first_transcript + transcript_count then
   return redis.error_reply('CORRUPT the number of keys does not match the lists')
 end
@@ -179,8 +195,6 @@ for i = 1, transcript_count do
   at = at + 1 + transcript_lines[at]
 end
 
-local time = call('TIME')
-local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 set_owner('lease_end', string.format('%.0f', now_ms + lease_ms))
 call('HSET', owner, unpack(owner_fields))
 return {'applied', n, outbox_id}
