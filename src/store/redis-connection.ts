@@ -60,7 +60,7 @@ export class RedisConnection {
   readonly #firstTry: Promise<void>;
   #isFirstTry = true;
   #isClosed = false;
-  #handshakeSinceMs = 0;
+  #handshakeSinceMs: number | null = null;
   #lastError = "it was never reached";
 
   constructor(settings: ConnectionSettings) {
@@ -125,8 +125,12 @@ export class RedisConnection {
   /** L2: the owner calls this about every `SWEEP_MS`. A handshake that hangs is cut too; ioredis then begins a new one. */
   sweep(): void {
     const nowMs = this.#environment.monotonicMs();
-    if (this.#redis.status !== "connect") this.#handshakeSinceMs = nowMs;
-    else if (nowMs - this.#handshakeSinceMs > this.#commandTimeoutMs * 2) this.#redis.stream.destroy();
+    if (this.#redis.status !== "connect") this.#handshakeSinceMs = null;
+    else this.#handshakeSinceMs ??= nowMs;
+    if (nowMs - (this.#handshakeSinceMs ?? nowMs) > this.#commandTimeoutMs * 2) {
+      this.#handshakeSinceMs = null;
+      this.#redis.stream.destroy();
+    }
     for (const pending of this.#pending) if (pending.deadlineMs <= nowMs) pending.expire();
   }
 

@@ -124,6 +124,17 @@ describe("a lost answer", () => {
     await isReady(store);
     expect(await raw.xlen(shardKeys(NS, 1).inbox)).toBe(2);
   });
+
+  test("a handshake whose answers were lost is begun anew, also on the connection that blocks", async () => {
+    const proxy = await openProxy();
+    const store = await openStore({ path: proxy.path });
+    await store.shard(1).append(bytes("a"), 1_000);
+    proxy.mode = "swallow";
+    const read = (): Promise<unknown[]> => store.shard(1).readInbox({ after: ENTRY_ZERO, count: 1, blockMs: 50 });
+    await expect(read()).rejects.toThrow(/nothing was sent/);
+    proxy.mode = "pass";
+    expect(await vi.waitFor(read, { timeout: 10_000, interval: 50 })).toHaveLength(1);
+  });
 });
 
 describe("Redis away", () => {
