@@ -17,7 +17,7 @@ import { Fifo } from "../src/domain/fifo.ts";
 import type { ConversationId, ConversationKey } from "../src/domain/ids.ts";
 import type { InboxEntry, InboxMessage, Reply } from "../src/domain/message.ts";
 import { freezePlain, type Plain, PlainDataError } from "../src/domain/plain-data.ts";
-import { formatBorn } from "../src/domain/position.ts";
+import { formatBorn, type Position } from "../src/domain/position.ts";
 import { RecentIds } from "../src/domain/recent-ids.ts";
 import { afterDrop, afterTurn, type ConversationRecord, newRecord } from "../src/domain/record.ts";
 import { HANDLER_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
@@ -54,15 +54,13 @@ export interface ConversationPorts {
   /** Fetches what is stored and hands it to `loaded`. */
   load(conversation: ConversationActor): void;
   /** Whether the lane can take more; else it calls back once it can. */
-  laneHasRoom(
-    key: ConversationKey,
-    uncommitted: { readonly replies: number; readonly bytes: number },
-    onRoom: () => void,
-  ): boolean;
+  laneHasRoom(key: ConversationKey, uncommittedReplies: number, uncommittedBytes: number, onRoom: () => void): boolean;
 }
 
 export type Wake = "wake";
 
+/** A look at the clock costs as much as a small turn. */
+const CLOCK_EVERY_TURNS = 4;
 const HANDLER_TIMEOUT_MS_DEFAULT = 30_000;
 /** Estimate of what a resident takes besides its state and ids. */
 const RESIDENT_OVERHEAD_BYTES = 2_048;
@@ -88,6 +86,7 @@ export class ConversationActor implements Committable {
   #inFlight: Pending | null = null;
   #waitsForCommit = false;
   #inTurn = false;
+  #born: { readonly position: Position | null; readonly text: string } = { position: null, text: "" };
   #draining = false;
   #failures = 0;
   #retry: Timer | null = null;
@@ -165,7 +164,8 @@ export class ConversationActor implements Committable {
     for (let decided = 0; ; decided += 1) {
       const message = this.#mailbox.peek();
       if (message === undefined || this.#stopped || !this.#mayDecide()) return;
-      if (decided >= bounds.drainTurnsMax || environment.monotonicMs() > sliceEndMs) {
+      const looksAtClock = decided % CLOCK_EVERY_TURNS === CLOCK_EVERY_TURNS - 1;
+      if (decided >= bounds.drainTurnsMax || (looksAtClock && environment.monotonicMs() > sliceEndMs)) {
         this.wake(); // others first
         return;
       }
@@ -216,7 +216,7 @@ export class ConversationActor implements Committable {
       return false;
     }
     const replies = (this.#pending?.replies.length ?? 0) + (this.#inFlight?.replies.length ?? 0);
-    if (!this.#ports.laneHasRoom(this.key, { replies, bytes }, this.wake)) return false; // C2
+    if (!this.#ports.laneHasRoom(this.key, replies, bytes, this.wake)) return false; // C2
     if (running.hasRoom) return true;
     running.onRoom(this.wake);
     return false;
@@ -258,20 +258,28 @@ export class ConversationActor implements Committable {
         state: this.#currentState(),
         message,
         bounds: this.#ports.bounds,
+        timeoutMs: this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT,
         log: this.#ports.log,
       });
     } catch (error) {
       return this.#failed(error, message);
     }
-    const result = turn.run();
-    if (!(result instanceof Promise)) return this.#applied(record, message, result);
+    let later: ((result: TurnResult) => void) | null = null;
+    const result = turn.run((settled) => later?.(settled));
+    if (result !== null) return this.#applied(record, message, result);
     const { running } = this.#ports;
-    running.add(turn, this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT);
+    running.add(turn);
     this.#inTurn = true;
-    return result.then((settled) => {
-      running.remove(turn);
-      this.#inTurn = false;
-      return !this.#stopped && this.#applied(record, message, settled); // C5
+    return new Promise((resolve, reject) => {
+      later = (settled) => {
+        running.remove(turn);
+        this.#inTurn = false;
+        try {
+          resolve(!this.#stopped && this.#applied(record, message, settled)); // C5
+        } catch (error) {
+          reject(error);
+        }
+      };
     });
   }
 
@@ -321,7 +329,7 @@ export class ConversationActor implements Committable {
   #render(record: ConversationRecord, message: InboxMessage, replies: readonly Reply[]): Rendered {
     const toTranscript = this.#channel.delivery === "transcript";
     if (replies.length === 0 && !toTranscript) return NOTHING_RENDERED;
-    const born = formatBorn(record.born);
+    const born = this.#bornText(record);
     const rendered: Rendered = { outbox: [], transcript: [], bytes: 0 };
     if (toTranscript) rendered.transcript.push(this.#userLine(record, message, born));
     for (let i = 0; i < replies.length; i += 1) {
@@ -332,6 +340,11 @@ export class ConversationActor implements Committable {
       else rendered.outbox.push({ key: this.key, born, outSeq, body });
     }
     return rendered;
+  }
+
+  #bornText(record: ConversationRecord): string {
+    if (this.#born.position !== record.born) this.#born = { position: record.born, text: formatBorn(record.born) };
+    return this.#born.text;
   }
 
   #userLine(record: ConversationRecord, message: InboxMessage, born: string): Uint8Array {

@@ -12,7 +12,7 @@
 import type { Channel, SendOutcome } from "../src/channels/channel.ts";
 import { encodeLaneState, type LaneState } from "../src/codec/lane-codec.ts";
 import { Fifo } from "../src/domain/fifo.ts";
-import { type ConversationId, type ConversationKey, idempotencyKey } from "../src/domain/ids.ts";
+import { type ConversationId, type ConversationKey, idempotencyPrefix } from "../src/domain/ids.ts";
 import { DELIVERY_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import type { Environment } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
@@ -58,6 +58,8 @@ export class LaneActor {
   /** null while it flows. */
   #state: LaneState | null;
   #onRoom: (() => void) | null = null;
+  /** Of the life of the conversation whose reply was sent last. */
+  #keyPrefix = { born: "", text: "" };
 
   constructor(
     id: ConversationId,
@@ -75,8 +77,13 @@ export class LaneActor {
     this.#state = state;
   }
 
-  get backlog(): { readonly replies: number; readonly bytes: number } {
-    return { replies: this.#backlog.length, bytes: this.#bytes };
+  /** Undelivered. */
+  get replies(): number {
+    return this.#backlog.length;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
   }
 
   get state(): LaneState | null {
@@ -158,8 +165,18 @@ export class LaneActor {
 
   /** L2 */
   #delivery(item: LaneItem) {
-    const key = idempotencyKey(this.id, item.born, item.outSeq);
-    return { to: this.id, born: item.born, outSeq: item.outSeq, idempotencyKey: key, body: item.body };
+    return {
+      to: this.id,
+      born: item.born,
+      outSeq: item.outSeq,
+      idempotencyKey: this.#keyPrefixOf(item.born) + item.outSeq,
+      body: item.body,
+    };
+  }
+
+  #keyPrefixOf(born: string): string {
+    if (this.#keyPrefix.born !== born) this.#keyPrefix = { born, text: idempotencyPrefix(this.id, born) };
+    return this.#keyPrefix.text;
   }
 
   #leave(item: LaneItem): void {

@@ -91,19 +91,14 @@ export class Lanes {
   }
 
   /** Whether one more turn may reply (C2); if not, `onRoom` is called once a reply has left. */
-  hasRoom(
-    key: ConversationKey,
-    uncommitted: { readonly replies: number; readonly bytes: number },
-    onRoom: () => void,
-  ): boolean {
+  hasRoom(key: ConversationKey, uncommittedReplies: number, uncommittedBytes: number, onRoom: () => void): boolean {
     const lane = this.#lanes.get(key);
-    if (lane === undefined) return true;
+    if (lane === undefined || lane.replies === 0) return true; // what is uncommitted has its own bound
     const { laneBacklogMax, laneBacklogBytesMax } = this.#options;
-    const { replies, bytes } = lane.backlog;
-    if (replies + uncommitted.replies < laneBacklogMax && bytes + uncommitted.bytes < laneBacklogBytesMax) return true;
-    if (replies === 0) return true; // what is uncommitted has its own bound
-    lane.onRoom(onRoom);
-    return false;
+    const hasRoom =
+      lane.replies + uncommittedReplies < laneBacklogMax && lane.bytes + uncommittedBytes < laneBacklogBytesMax;
+    if (!hasRoom) lane.onRoom(onRoom);
+    return hasRoom;
   }
 
   /** Forgets the lane of a conversation that leaves memory. */

@@ -15,7 +15,7 @@ import type { Inbound } from "../src/domain/message.ts";
 import type { EntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type Environment, pause } from "../src/environment.ts";
-import { ColloquyError, StoreUnavailableError, StoreUnsafeError } from "../src/errors.ts";
+import { ColloquyError, StoreNotReadyError, StoreUnsafeError } from "../src/errors.ts";
 import { Admission } from "../src/intake/admission.ts";
 import type { Log } from "../src/log.ts";
 import { shardTag } from "../src/store/keys.ts";
@@ -117,7 +117,7 @@ export class Ownership {
 
   async readTranscript(id: ConversationId, range: { after: EntryId; count: number }): Promise<readonly StoredEntry[]> {
     if (this.#namespace === null)
-      throw new StoreUnavailableError("the store is not open yet; nothing was read, ask again");
+      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
     const key = conversationKey(id);
     return this.#options.store.shard(shardOf(key, this.#namespace.meta.shards)).readTranscript(key, range);
   }

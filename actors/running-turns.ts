@@ -8,7 +8,7 @@ const SWEEP_MS = 250;
 export class RunningTurns {
   readonly #environment: Environment;
   readonly #max: number;
-  readonly #deadlines = new Map<Turn, { readonly atMs: number; readonly timeoutMs: number }>();
+  readonly #turns = new Set<Turn>();
   readonly #waiting = new Set<() => void>();
   #sweep: Timer | null = null;
 
@@ -18,7 +18,7 @@ export class RunningTurns {
   }
 
   get hasRoom(): boolean {
-    return this.#deadlines.size < this.#max;
+    return this.#turns.size < this.#max;
   }
 
   /** Calls back once, when there is room again. */
@@ -26,13 +26,14 @@ export class RunningTurns {
     this.#waiting.add(wake);
   }
 
-  add(turn: Turn, timeoutMs: number): void {
-    this.#deadlines.set(turn, { atMs: this.#environment.monotonicMs() + timeoutMs, timeoutMs });
+  add(turn: Turn): void {
+    turn.deadlineMs = this.#environment.monotonicMs() + turn.timeoutMs;
+    this.#turns.add(turn);
     this.#sweep ??= this.#environment.after(SWEEP_MS, () => this.#expireOverdue());
   }
 
   remove(turn: Turn): void {
-    this.#deadlines.delete(turn);
+    this.#turns.delete(turn);
     for (const wake of this.#waiting) {
       this.#waiting.delete(wake);
       wake();
@@ -42,7 +43,7 @@ export class RunningTurns {
 
   #expireOverdue(): void {
     const nowMs = this.#environment.monotonicMs();
-    for (const [turn, deadline] of this.#deadlines) if (deadline.atMs <= nowMs) turn.expire(deadline.timeoutMs);
-    this.#sweep = this.#deadlines.size > 0 ? this.#environment.after(SWEEP_MS, () => this.#expireOverdue()) : null;
+    for (const turn of this.#turns) if (turn.deadlineMs <= nowMs) turn.expire();
+    this.#sweep = this.#turns.size > 0 ? this.#environment.after(SWEEP_MS, () => this.#expireOverdue()) : null;
   }
 }

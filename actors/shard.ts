@@ -94,7 +94,7 @@ export class Shard {
         running: options.running,
         commit: (conversation) => this.committer.add(conversation),
         finish: (entry) => this.committer.finish(entry),
-        laneHasRoom: (key, uncommitted, onRoom) => this.lanes.hasRoom(key, uncommitted, onRoom),
+        laneHasRoom: (key, replies, bytes, onRoom) => this.lanes.hasRoom(key, replies, bytes, onRoom),
       },
       store,
       family: options.actors.family(`${options.name}-conversation`),

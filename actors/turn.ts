@@ -10,7 +10,7 @@ import type { BotDefinition, Message, ReplyInput, TurnContext, TurnLog } from ".
 import { murmur3 } from "../src/domain/hash.ts";
 import { type ConversationId, idempotencyKey } from "../src/domain/ids.ts";
 import type { InboxMessage, Reply } from "../src/domain/message.ts";
-import { freezePlain, type Plain, plainSize } from "../src/domain/plain-data.ts";
+import { freezeAndMeasure, freezePlain, type Plain } from "../src/domain/plain-data.ts";
 import { formatBorn, type Position } from "../src/domain/position.ts";
 import { HandlerTimeoutError, NotAvailableError, TurnEndedError, TurnOutputError } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
@@ -30,6 +30,8 @@ export interface TurnInput {
   readonly state: Plain;
   readonly message: InboxMessage;
   readonly bounds: TurnBounds;
+  /** How long the handler may take, ms. */
+  readonly timeoutMs: number;
   readonly log: Log;
 }
 
@@ -46,36 +48,46 @@ export class Turn implements TurnContext {
   #ended = false;
   #abort: AbortController | null = null;
   #random: (() => number) | null = null;
-  #settle: ((result: TurnResult) => void) | null = null;
+  #onSettled: ((result: TurnResult) => void) | null = null;
+  get timeoutMs(): number {
+    return this.#input.timeoutMs;
+  }
+
+  /** When `expire` is due, on the monotonic clock; kept for RunningTurns. */
+  deadlineMs = 0;
 
   constructor(input: TurnInput) {
     this.#input = input;
   }
 
-  /** Never throws or rejects. A plain value for a handler that answered at once, so that it costs no promise. */
-  run(): TurnResult | Promise<TurnResult> {
+  /**
+   * Runs the handler; never throws.
+   * @param onSettled called once with the result if the handler answered with a promise
+   * @returns the result of a handler that answered at once, else null
+   */
+  run(onSettled: (result: TurnResult) => void): TurnResult | null {
     const { bot, state } = this.#input;
     try {
       const handled: unknown = bot.onMessage(state, this.#message(), this);
       if (!isPromiseLike(handled)) return this.#finish(handled);
-      return new Promise((resolve) => {
-        this.#settle = resolve;
-        handled.then(
-          (value) => this.#settled(() => this.#finish(value)),
-          (error: unknown) => this.#settled(() => this.#fail(error)),
-        );
-      });
+      this.#onSettled = onSettled;
+      handled.then(
+        (value) => this.#settle(this.#finish(value)),
+        (error: unknown) => this.#settle(this.#fail(error)),
+      );
+      return null;
     } catch (error) {
       return this.#fail(error);
     }
   }
 
   /** Its time is up: it fails now, and whatever the handler does later is ignored. */
-  expire(timeoutMs: number): void {
+  expire(): void {
+    const { timeoutMs } = this.#input;
     const error = new HandlerTimeoutError(
       `the handler of ${this.#input.bot.name} ran longer than ${timeoutMs} ms; nothing of this turn was committed, the message runs again`,
     );
-    this.#settled(() => this.#fail(error));
+    this.#settle(this.#fail(error));
     this.#abort?.abort(error);
   }
 
@@ -188,8 +200,9 @@ export class Turn implements TurnContext {
         throw new TurnOutputError(
           `the handler of ${this.#input.bot.name} returned no state; return the new state, or the old one unchanged`,
         );
-      const state = freezePlain(value, "state"); // T2
-      assertStateFits(state, this.#input.bounds.stateBytesMax);
+      const size = freezeAndMeasure(value, "state"); // T2
+      const state = value as Plain;
+      assertStateFits(state, size, this.#input.bounds.stateBytesMax);
       this.#ended = true;
       return { kind: "done", state, replies: this.#replies ?? NO_REPLIES };
     } catch (error) {
@@ -202,10 +215,10 @@ export class Turn implements TurnContext {
     return { kind: "failed", error };
   }
 
-  #settled(result: () => TurnResult): void {
-    const settle = this.#settle;
-    this.#settle = null;
-    settle?.(result());
+  #settle(result: TurnResult): void {
+    const onSettled = this.#onSettled;
+    this.#onSettled = null; // T1: what comes after the end is ignored
+    onSettled?.(result);
   }
 
   #assertOpen(what: string): void {
@@ -243,8 +256,8 @@ function wellFormed(text: string): string {
 }
 
 /** The estimate is at most six times too small, so most states are never measured. */
-function assertStateFits(state: Plain, bytesMax: number): void {
-  if (plainSize(state) * 6 <= bytesMax) return;
+function assertStateFits(state: Plain, size: number, bytesMax: number): void {
+  if (size * 6 <= bytesMax) return;
   const bytes = Buffer.byteLength(JSON.stringify(state));
   if (bytes > bytesMax)
     throw new TurnOutputError(

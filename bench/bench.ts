@@ -34,6 +34,9 @@ interface BenchResult extends BenchOptions {
   readonly nodeRssBytes: number;
   readonly redisRssBytes: number;
   readonly aofBytesPerMessage: number;
+  /** CPU time, both ends of the bench included. */
+  readonly nodeUsPerMessage: number;
+  readonly redisUsPerMessage: number;
 }
 
 type Admit = Parameters<NonNullable<Channel["open"]>>[0];
@@ -156,7 +159,9 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
     if (!info.ready) throw new Error("the runtime did not become ready");
     const redis = new Redis({ path: embeddedSocketPath(dataDir), maxRetriesPerRequest: 1 });
     const before = await redisFigures(redis);
+    const cpuBefore = process.cpuUsage();
     const elapsedMs = await ends.run();
+    const cpu = process.cpuUsage(cpuBefore);
     const nodeRssBytes = process.memoryUsage.rss();
     const after = await redisFigures(redis);
     await ends.checkFinalStates(redis);
@@ -170,6 +175,8 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
       p99Ms: ends.latency.percentile(99) / 1000,
       nodeRssBytes,
       redisRssBytes: after.rssBytes,
+      nodeUsPerMessage: round1((cpu.user + cpu.system) / options.messages),
+      redisUsPerMessage: round1((after.cpuUs - before.cpuUs) / options.messages),
       aofBytesPerMessage: Math.round((after.aofBytes - before.aofBytes) / options.messages),
     };
   } finally {
@@ -178,11 +185,14 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
   }
 }
 
-async function redisFigures(redis: Redis): Promise<{ rssBytes: number; aofBytes: number }> {
+async function redisFigures(redis: Redis): Promise<{ rssBytes: number; aofBytes: number; cpuUs: number }> {
   const info = await redis.info();
-  const figure = (name: string): number => Number(new RegExp(`^${name}:(\\d+)`, "m").exec(info)?.[1] ?? 0);
-  return { rssBytes: figure("used_memory_rss"), aofBytes: figure("aof_current_size") };
+  const figure = (name: string): number => Number(new RegExp(`^${name}:([\\d.]+)`, "m").exec(info)?.[1] ?? 0);
+  const cpuUs = (figure("used_cpu_user") + figure("used_cpu_sys")) * 1_000_000;
+  return { rssBytes: figure("used_memory_rss"), aofBytes: figure("aof_current_size"), cpuUs };
 }
+
+const round1 = (value: number): number => Math.round(value * 10) / 10;
 
 function median(results: readonly BenchResult[]): BenchResult {
   return results.toSorted((a, b) => a.messagesPerSecond - b.messagesPerSecond)[Math.floor(results.length / 2)]!;
@@ -231,7 +241,7 @@ async function main(): Promise<void> {
     const result = await measure(options);
     results.push(result);
     console.error(
-      `run ${run} of ${runs}: ${result.messagesPerSecond.toLocaleString("en")} messages/s, p50 ${result.p50Ms.toFixed(1)} ms, p99 ${result.p99Ms.toFixed(1)} ms`,
+      `run ${run} of ${runs}: ${result.messagesPerSecond.toLocaleString("en")} messages/s, p50 ${result.p50Ms.toFixed(1)} ms, p99 ${result.p99Ms.toFixed(1)} ms, CPU per message ${result.nodeUsPerMessage} us node, ${result.redisUsPerMessage} us redis`,
     );
   }
   const result = median(results);

@@ -48,6 +48,12 @@ export class FrameWriter {
     this.at += this.bytes.write(text, this.at, "utf8");
   }
 
+  /** Writes once more what stands at `from`. */
+  repeat(from: number, length: number): void {
+    this.bytes.copyWithin(this.at, from, from + length);
+    this.at += length;
+  }
+
   writeBytes(bytes: Uint8Array): void {
     this.bytes.set(bytes, this.at);
     this.at += bytes.length;

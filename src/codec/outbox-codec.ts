@@ -23,16 +23,28 @@ export interface DecodedOutboxEntry {
 
 export function encodeOutboxEntry(replies: readonly OutboxReply[]): Buffer {
   const frames = new FrameWriter(sizeHint(replies));
+  let named: OutboxReply | null = null;
+  let namesStart = 0;
+  let keyBytes = 0;
+  let bornBytes = 0;
   for (const reply of replies) {
     frames.begin(FIXED_BYTES + (reply.key.length + reply.born.length) * 3 + reply.body.length);
     const head = frames.at;
     frames.at += FIXED_BYTES;
-    const keyStart = frames.at;
-    frames.writeText(reply.key);
-    const bornStart = frames.at;
-    frames.writeText(reply.born);
-    frames.bytes.writeUInt16LE(bornStart - keyStart, head);
-    frames.bytes[head + 2] = frames.at - bornStart;
+    const namesAt = frames.at;
+    if (named !== null && named.key === reply.key && named.born === reply.born) {
+      // Replies of one conversation stand together: what the first one encoded serves the others.
+      frames.repeat(namesStart, keyBytes + bornBytes);
+    } else {
+      frames.writeText(reply.key);
+      keyBytes = frames.at - namesAt;
+      frames.writeText(reply.born);
+      bornBytes = frames.at - namesAt - keyBytes;
+      named = reply;
+    }
+    namesStart = namesAt;
+    frames.bytes.writeUInt16LE(keyBytes, head);
+    frames.bytes[head + 2] = bornBytes;
     frames.bytes.writeDoubleLE(reply.outSeq, head + 3);
     frames.writeBytes(reply.body);
     frames.end();

@@ -53,7 +53,12 @@ export function shardOf(key: ConversationKey, shards: number): number {
  * `<bot>~<channel>~<conversation>~<born>.<outSeq>`, each part percent-encoded, `~` too, so that it is a legal header.
  */
 export function idempotencyKey(id: ConversationId, born: string, outSeq: number): string {
-  return `${part(id.bot)}~${part(id.channel)}~${part(id.conversation)}~${born}.${outSeq}`;
+  return `${idempotencyPrefix(id, born)}${outSeq}`;
+}
+
+/** What the keys of all replies of one life of a conversation begin with. */
+export function idempotencyPrefix(id: ConversationId, born: string): string {
+  return `${part(id.bot)}~${part(id.channel)}~${part(id.conversation)}~${born}.`;
 }
 
 const part = (text: string): string => encodeURIComponent(text).replaceAll("~", "%7E");

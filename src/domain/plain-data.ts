@@ -10,24 +10,33 @@ export type Plain = null | boolean | number | string | readonly Plain[] | { read
 /** Frozen by this module, with its size. What the bot froze itself may still hold what is not frozen, so it does not count. */
 const frozenHere = new WeakMap<object, number>();
 
+/** Smaller ones are walked again: that costs less than to remember them does. */
+const REMEMBERED_SIZE_MIN = 256;
+
 /** Nesting beyond this is refused: encoders recurse. */
 export const PLAIN_DEPTH_MAX = 64;
 
 /**
- * Checks that `value` is plain data and freezes it, all the way down, in one walk that stops at what it froze before.
+ * Checks that `value` is plain data and freezes it, all the way down, in one walk that stops at what it remembers.
  * @param what names the value in the message of the error, e.g. `state`
  * @throws PlainDataError naming the path of the first part that is not plain
  */
 export function freezePlain(value: unknown, what: string): Plain {
-  walk(value, what, 0);
+  freezeAndMeasure(value, what);
   return value as Plain;
 }
 
-/** Length of the JSON of a frozen value in UTF-16 units, escapes not counted: between a sixth and all of its real length. */
-export function plainSize(value: Plain): number {
-  return typeof value === "object" && value !== null
-    ? (frozenHere.get(value) ?? walk(value, "value", 0))
-    : walk(value, "value", 0);
+/**
+ * `freezePlain` that answers the size: the length of the JSON in UTF-16 units with escapes not counted, which is between a
+ * sixth and all of its real length.
+ */
+export function freezeAndMeasure(value: unknown, what: string): number {
+  try {
+    return walk(value, null, 0);
+  } catch (error) {
+    if (error instanceof PlainDataError) walk(value, what, 0); // again, to name the path: only a failure pays for it
+    throw error;
+  }
 }
 
 export class PlainDataError extends TypeError {
@@ -36,7 +45,8 @@ export class PlainDataError extends TypeError {
 
 const NUMBER_SIZE = 8;
 
-function walk(value: unknown, path: string, depth: number): number {
+/** @param path null while nothing is wrong */
+function walk(value: unknown, path: string | null, depth: number): number {
   switch (typeof value) {
     case "string":
       return value.length + 2;
@@ -52,23 +62,23 @@ function walk(value: unknown, path: string, depth: number): number {
   }
 }
 
-function walkObject(value: object, path: string, depth: number): number {
+function walkObject(value: object, path: string | null, depth: number): number {
   if (depth >= PLAIN_DEPTH_MAX) {
     throw new PlainDataError(`${path} is nested deeper than ${PLAIN_DEPTH_MAX} levels, or a cycle`);
   }
   let size = 2;
   if (Array.isArray(value)) {
-    for (let i = 0; i < value.length; i += 1) size += walk(value[i], `${path}[${i}]`, depth + 1) + 1;
+    for (let i = 0; i < value.length; i += 1) size += walk(value[i], path && `${path}[${i}]`, depth + 1) + 1;
   } else {
     assertPlainObject(value, path);
     for (const key of Object.keys(value)) size += key.length + 4 + walkMember(value, key, path, depth);
   }
   Object.freeze(value);
-  frozenHere.set(value, size);
+  if (size >= REMEMBERED_SIZE_MIN) frozenHere.set(value, size);
   return size;
 }
 
-function assertPlainObject(value: object, path: string): void {
+function assertPlainObject(value: object, path: string | null): void {
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) {
     const name = prototype.constructor?.name || "object with a prototype";
@@ -77,11 +87,11 @@ function assertPlainObject(value: object, path: string): void {
   if (Object.getOwnPropertySymbols(value).length > 0) throw new PlainDataError(`${path} has a symbol as key`);
 }
 
-function walkMember(value: object, key: string, path: string, depth: number): number {
+function walkMember(value: object, key: string, path: string | null, depth: number): number {
   const descriptor = Object.getOwnPropertyDescriptor(value, key)!;
-  if (!("value" in descriptor))
-    throw new PlainDataError(`${path}.${key} is a getter; only plain JSON data can be kept`);
-  return walk(descriptor.value, `${path}.${key}`, depth + 1);
+  const memberPath = path && `${path}.${key}`;
+  if (!("value" in descriptor)) throw new PlainDataError(`${memberPath} is a getter; only plain JSON data can be kept`);
+  return walk(descriptor.value, memberPath, depth + 1);
 }
 
 const article = (name: string): string => (/^[aeiou]/i.test(name) ? `an ${name}` : `a ${name}`);

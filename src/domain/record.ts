@@ -36,14 +36,14 @@ export function newRecord(born: Position): ConversationRecord {
 
 /** HalfSipHash of (id hash, outcome) under the chain so far. */
 export function nextChain(chain: Hash64, idHash: Hash64, outcome: TurnOutcome): Hash64 {
-  const view = new DataView(scratch.buffer);
-  view.setUint32(0, idHash.lo, true);
-  view.setUint32(4, idHash.hi, true);
+  scratchView.setUint32(0, idHash.lo, true);
+  scratchView.setUint32(4, idHash.hi, true);
   scratch[8] = OUTCOME_CODE[outcome];
   return halfSipHash64(chain, scratch);
 }
 
 const scratch = new Uint8Array(9);
+const scratchView = new DataView(scratch.buffer);
 
 /** The record after a turn consumed the message at `position` and made `replies` replies. */
 export function afterTurn(

@@ -1,6 +1,6 @@
 import { fc, test } from "@fast-check/vitest";
 import { describe, test as example, expect } from "vitest";
-import { freezePlain, PLAIN_DEPTH_MAX, PlainDataError, plainSize } from "../../src/domain/plain-data.ts";
+import { freezeAndMeasure, freezePlain, PLAIN_DEPTH_MAX, PlainDataError } from "../../src/domain/plain-data.ts";
 
 const plain = fc.jsonValue({ maxDepth: 6, stringUnit: "grapheme" });
 
@@ -20,7 +20,7 @@ describe("freezePlain", () => {
 
   test.prop([plain])("knows a size between a sixth and all of the JSON's length", (value) => {
     const length = JSON.stringify(value).length;
-    const size = plainSize(freezePlain(value, "state"));
+    const size = freezeAndMeasure(value, "state");
     expect(size * 6).toBeGreaterThanOrEqual(length);
   });
 
