@@ -8,7 +8,7 @@ import { nowUs } from "./history.ts";
 import { type Random, seededRandom } from "./random.ts";
 import { RuntimeProcess } from "./runtime-process.ts";
 import { isNothing, StoreView } from "./store-view.ts";
-import { allAnswered, expectPromiseKept, type Sender, senderReaches, Traffic } from "./traffic.ts";
+import { allAnswered, expectPromiseKept, missingOf, type Sender, senderReaches, Traffic } from "./traffic.ts";
 
 export interface CrashPlan {
   readonly seed: number;
@@ -224,7 +224,12 @@ class CrashRun {
   async #explain(): Promise<string> {
     const unfinished = await this.#store.unfinished().catch((error: Error) => error.message);
     const stats = await this.#runtime.get("/admin/stats").catch((error: Error) => ({ text: error.message }));
-    return `store ${JSON.stringify(unfinished)}\nstats ${stats.text.slice(0, 2_000)}\n${this.#runtime.lastWords()}`;
+    return [
+      `store ${JSON.stringify(unfinished)}`,
+      `stats ${stats.text.slice(0, 2_000)}`,
+      missingOf(this.#traffic.history()),
+      this.#runtime.lastWords(),
+    ].join("\n");
   }
 
   #say(line: string): void {

@@ -1,7 +1,7 @@
 // Traffic: senders and the sink of a run, as the test sees them.
 
 import { type Arena, freePort } from "./arena.ts";
-import { checkHistory, formatViolation } from "./check-history.ts";
+import { checkHistory, formatViolation, type Violation } from "./check-history.ts";
 import { HelperProcess } from "./helper-process.ts";
 import { type History, readHistory } from "./history.ts";
 import type { SenderConfig, SenderStatus, SenderVerbs } from "./sender-process.ts";
@@ -116,7 +116,15 @@ export const allAnswered = (status: SenderStatus): boolean => status.isDone;
 /** @throws Error that shows the first violations, each with its smallest slice */
 export function expectPromiseKept(history: History, complete = true): void {
   const violations = checkHistory(history, { complete });
-  if (violations.length === 0) return;
+  if (violations.length > 0) throw new Error(`the promise was broken ${told(violations)}`);
+}
+
+/** What a run that is stuck leaves open, the first of it with its slice. */
+export function missingOf(history: History): string {
+  return `missing or wrong so far: ${told(checkHistory(history, { complete: true }))}`;
+}
+
+function told(violations: readonly Violation[]): string {
   const shown = violations.slice(0, VIOLATIONS_SHOWN).map((violation) => formatViolation(violation));
-  throw new Error(`the promise was broken ${violations.length} times:\n${shown.join("\n")}`);
+  return [`${violations.length} times`, ...shown].join("\n");
 }
