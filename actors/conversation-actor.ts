@@ -85,7 +85,12 @@ export class ConversationActor implements Committable {
   #pending: Pending | null = null;
   #inFlight: Pending | null = null;
   #waitsForCommit = false;
-  #inTurn = false;
+  /** The turn under way. */
+  #turn: Turn | null = null;
+  #sliceTurns = 0;
+  #sliceEndMs = 0;
+  /** Ends the `receive` that a turn under way keeps open. */
+  #drained: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | null = null;
   #born: { readonly position: Position | null; readonly text: string } = { position: null, text: "" };
   #draining = false;
   #failures = 0;
@@ -114,7 +119,7 @@ export class ConversationActor implements Committable {
 
   /** A turn is under way. */
   get isInTurn(): boolean {
-    return this.#inTurn;
+    return this.#turn !== null;
   }
 
   get residentBytes(): number {
@@ -157,21 +162,15 @@ export class ConversationActor implements Committable {
     this.ref?.stop();
   }
 
-  async receive(_wake: Wake): Promise<void> {
+  receive(_wake: Wake): void | Promise<void> {
     const { environment, bounds } = this.#ports;
-    const sliceEndMs = environment.monotonicMs() + bounds.drainSliceMs;
     this.#awake = false;
-    for (let decided = 0; ; decided += 1) {
-      const message = this.#mailbox.peek();
-      if (message === undefined || this.#stopped || !this.#mayDecide()) return;
-      const looksAtClock = decided % CLOCK_EVERY_TURNS === CLOCK_EVERY_TURNS - 1;
-      if (decided >= bounds.drainTurnsMax || (looksAtClock && environment.monotonicMs() > sliceEndMs)) {
-        this.wake(); // others first
-        return;
-      }
-      const going = this.#decide(message);
-      if (typeof going !== "boolean" ? !(await going) : !going) return;
-    }
+    this.#sliceTurns = 0;
+    this.#sliceEndMs = environment.monotonicMs() + bounds.drainSliceMs;
+    if (this.#drain() !== "in-turn") return undefined;
+    return new Promise((resolve, reject) => {
+      this.#drained = { resolve, reject };
+    });
   }
 
   takeWrite(): PendingWrite {
@@ -222,18 +221,38 @@ export class ConversationActor implements Committable {
     return false;
   }
 
-  /** Decides the head of the mailbox. False if the drain has to end here. */
-  #decide(message: InboxMessage): boolean | Promise<boolean> {
+  /** Decides head after head, until the mailbox is empty, something has to come first, or a turn takes its time. */
+  #drain(): "over" | "in-turn" {
+    for (let message = this.#mailbox.peek(); message !== undefined; message = this.#mailbox.peek()) {
+      if (this.#stopped || !this.#mayDecide()) return "over";
+      if (this.#isSliceOver()) {
+        this.wake(); // others first
+        return "over";
+      }
+      const next = this.#decide(message);
+      if (next !== "go-on") return next;
+    }
+    return "over";
+  }
+
+  #isSliceOver(): boolean {
+    const { environment, bounds } = this.#ports;
+    this.#sliceTurns += 1;
+    if (this.#sliceTurns > bounds.drainTurnsMax) return true;
+    return this.#sliceTurns % CLOCK_EVERY_TURNS === 0 && environment.monotonicMs() > this.#sliceEndMs;
+  }
+
+  #decide(message: InboxMessage): "go-on" | "over" | "in-turn" {
     const record = this.#record ?? newRecord(message.position);
     const decision = sequence(record, this.#ids!, message);
     switch (decision.kind) {
       case "consumed":
         this.#mailbox.shift();
         this.#ports.finish(message.source);
-        return true;
+        return "go-on";
       case "duplicate":
         this.#drop(record, message);
-        return true;
+        return "go-on";
       case "release":
         return this.#release(record, message, decision.seq);
     }
@@ -247,41 +266,49 @@ export class ConversationActor implements Committable {
     this.#ports.commit(this);
   }
 
-  #release(record: ConversationRecord, message: InboxMessage, seq: number): boolean | Promise<boolean> {
-    let turn: Turn;
+  #release(record: ConversationRecord, message: InboxMessage, seq: number): "go-on" | "over" | "in-turn" {
+    let result: TurnResult | null;
     try {
-      turn = new Turn({
-        bot: this.#bot,
-        conversation: this.id,
-        born: record.born,
-        seq,
-        state: this.#currentState(),
-        message,
-        bounds: this.#ports.bounds,
-        timeoutMs: this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT,
-        log: this.#ports.log,
-      });
+      const turn = this.#newTurn(record, message, seq);
+      result = turn.run(this.#turnSettled);
+      if (result === null) {
+        this.#turn = turn;
+        this.#ports.running.add(turn);
+        return "in-turn";
+      }
     } catch (error) {
-      return this.#failed(error, message);
+      result = { kind: "failed", error };
     }
-    let later: ((result: TurnResult) => void) | null = null;
-    const result = turn.run((settled) => later?.(settled));
-    if (result !== null) return this.#applied(record, message, result);
-    const { running } = this.#ports;
-    running.add(turn);
-    this.#inTurn = true;
-    return new Promise((resolve, reject) => {
-      later = (settled) => {
-        running.remove(turn);
-        this.#inTurn = false;
-        try {
-          resolve(!this.#stopped && this.#applied(record, message, settled)); // C5
-        } catch (error) {
-          reject(error);
-        }
-      };
+    return this.#applied(record, message, result) ? "go-on" : "over";
+  }
+
+  #newTurn(record: ConversationRecord, message: InboxMessage, seq: number): Turn {
+    return new Turn({
+      bot: this.#bot,
+      conversation: this.id,
+      born: record.born,
+      seq,
+      state: this.#currentState(),
+      message,
+      bounds: this.#ports.bounds,
+      timeoutMs: this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT,
+      log: this.#ports.log,
     });
   }
+
+  /** A turn that took its time has ended: its message is still the head. Goes on with what waits behind it. */
+  #turnSettled = (result: TurnResult): void => {
+    this.#ports.running.remove(this.#turn!);
+    this.#turn = null;
+    try {
+      const message = this.#mailbox.peek()!;
+      const goesOn = !this.#stopped && this.#applied(this.#record ?? newRecord(message.position), message, result); // C5
+      if (goesOn && this.#drain() === "in-turn") return;
+      this.#drained?.resolve();
+    } catch (error) {
+      this.#drained?.reject(error);
+    }
+  };
 
   /** The stored state, decoded and brought to the bot's version. Part of the turn: if it fails, the message failed (R5). */
   #currentState(): Plain {

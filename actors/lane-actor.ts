@@ -120,11 +120,16 @@ export class LaneActor {
   async receive(_wake: Wake): Promise<void> {
     this.#awake = false;
     this.#sending = true;
-    let goesOn = true;
-    while (goesOn && !this.#stopped) {
-      const item = this.#backlog.peek();
-      if (item === undefined) break;
-      goesOn = await this.#attempt(item);
+    for (let item = this.#backlog.peek(); item !== undefined && !this.#stopped; item = this.#backlog.peek()) {
+      if (this.#state?.state === "halted") break;
+      if (this.#state?.state === "closed") {
+        await this.#bury(item, this.#state.reason);
+        continue;
+      }
+      const outcome = await this.#channel.send(this.#delivery(item), this.#abort.signal); // L1
+      if (this.#stopped) break;
+      if (outcome.kind === "delivered") this.#delivered(item);
+      else if (!(await this.#notDelivered(item, outcome))) break;
     }
     this.#sending = false;
     if (this.#backlog.length === 0 && this.#state?.state === "retrying") this.#setState(null);
@@ -136,17 +141,14 @@ export class LaneActor {
     this.ref.tell("wake");
   }
 
-  /** One attempt at the head (L1). True if the lane goes on. */
-  async #attempt(item: LaneItem): Promise<boolean> {
-    if (this.#state?.state === "closed") return this.#bury(item, this.#state.reason);
-    if (this.#state?.state === "halted") return false;
-    const outcome = await this.#channel.send(this.#delivery(item), this.#abort.signal);
-    if (this.#stopped) return false;
+  #delivered(item: LaneItem): void {
+    this.#leave(item);
+    if (this.#state !== null) this.#setState(null);
+  }
+
+  /** Says what becomes of the head. True if the lane goes on. */
+  #notDelivered(item: LaneItem, outcome: Exclude<SendOutcome, { kind: "delivered" }>): Promise<boolean> {
     switch (outcome.kind) {
-      case "delivered":
-        this.#leave(item);
-        if (this.#state !== null) this.#setState(null);
-        return true;
       case "retryable":
       case "ambiguous":
         return this.#retryLater(item, outcome);
@@ -154,12 +156,9 @@ export class LaneActor {
         this.#setState({ ...this.#failed(item, outcome.reason), state: "closed" });
         return this.#bury(item, outcome.reason);
       case "terminal":
-        if (this.#ordering === "available") {
-          if (this.#state !== null) this.#setState(null);
-          return this.#bury(item, outcome.reason);
-        }
-        this.#halt(item, outcome.reason);
-        return false;
+        if (this.#ordering === "strict") return this.#halt(item, outcome.reason);
+        if (this.#state !== null) this.#setState(null);
+        return this.#bury(item, outcome.reason);
     }
   }
 
@@ -220,12 +219,13 @@ export class LaneActor {
     return false;
   }
 
-  #halt(item: LaneItem, reason: string): void {
+  async #halt(item: LaneItem, reason: string): Promise<false> {
     this.#setState({ ...this.#failed(item, reason), state: "halted" });
     this.#ports.log.error(
       { ...this.id, outSeq: item.outSeq, reason },
       "delivery refused for good; its lane is halted, nothing is sent past it and nothing is lost",
     );
+    return false;
   }
 
   /** A dead letter; the lane goes on only after the commit that says so (L1). */
