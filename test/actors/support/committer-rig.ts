@@ -1,0 +1,152 @@
+// A committer on a store whose every answer the test gives by hand.
+
+import { type Committable, Committer, type CommitterOptions, type PendingWrite } from "../../../actors/committer.ts";
+import type { OutboxReply } from "../../../src/codec/outbox-codec.ts";
+import { type ConversationKey, conversationKey } from "../../../src/domain/ids.ts";
+import type { InboxEntry } from "../../../src/domain/message.ts";
+import type { EntryId } from "../../../src/domain/position.ts";
+import type { Commit, CommitReply } from "../../../src/store/shard-store.ts";
+import { type Gate, gate, quiet } from "../../support/quiet.ts";
+import { RecordingLog } from "../../support/recording-log.ts";
+import { VirtualEnvironment } from "../../support/virtual-environment.ts";
+
+export class ScriptedStore {
+  /** Every commit that was sent, repeats too. */
+  readonly sent: Commit[] = [];
+  /** What was sent, as bytes and values at that moment: a commit that changes in flight shows here. */
+  readonly images: string[] = [];
+  #open: Gate<CommitReply>[] = [];
+
+  get inFlight(): number {
+    return this.#open.length;
+  }
+
+  get last(): Commit {
+    return this.sent.at(-1)!;
+  }
+
+  commit = (commit: Commit): Promise<CommitReply> => {
+    this.sent.push(commit);
+    this.images.push(imageOf(commit));
+    const answer = gate<CommitReply>();
+    this.#open.push(answer);
+    return answer.promise;
+  };
+
+  /** Applied, with an outbox id if it replied. */
+  async apply(outboxId: EntryId = { ms: this.last.n, seq: 0 }): Promise<void> {
+    await this.answer({ kind: "applied", n: this.last.n, outboxId: this.last.outbox === null ? null : outboxId });
+  }
+
+  async answer(reply: CommitReply): Promise<void> {
+    this.#open.shift()!.open(reply);
+    await quiet();
+  }
+
+  async fail(error: unknown): Promise<void> {
+    this.#open.shift()!.fail(error);
+    await quiet();
+  }
+}
+
+const imageOf = (commit: Commit): string =>
+  JSON.stringify(commit, (_name, value: unknown) =>
+    value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value,
+  );
+
+export interface Decided {
+  readonly record?: string;
+  readonly replies?: readonly string[];
+  readonly consumed?: readonly InboxEntry[];
+}
+
+/** A conversation that decides what the test says. */
+export class FakeConversation implements Committable {
+  readonly key: ConversationKey;
+  commits = 0;
+  takes = 0;
+  outSeq = 0;
+  readonly #committer: Committer;
+  #decided: Decided[] = [];
+
+  constructor(committer: Committer, name: string) {
+    this.#committer = committer;
+    this.key = conversationKey({ bot: "b", channel: "test", conversation: name });
+  }
+
+  decide(decided: Decided = {}): void {
+    this.#decided.push(decided);
+    this.#committer.add(this);
+  }
+
+  takeWrite(): PendingWrite {
+    this.takes += 1;
+    const decided = this.#decided;
+    this.#decided = [];
+    const replies: OutboxReply[] = decided.flatMap((each) =>
+      (each.replies ?? []).map((text) => ({
+        key: this.key,
+        born: "b0",
+        outSeq: ++this.outSeq,
+        body: Buffer.from(text),
+      })),
+    );
+    const record = Buffer.from(decided.at(-1)?.record ?? `${this.key} after ${this.takes}`);
+    return {
+      write: { key: this.key, record, ids: null, idsTtlMs: null, transcript: [] },
+      replies,
+      consumed: decided.flatMap((each) => each.consumed ?? []),
+    };
+  }
+
+  committed(): void {
+    this.commits += 1;
+  }
+}
+
+export class CommitterRig {
+  readonly environment: VirtualEnvironment = new VirtualEnvironment(7);
+  readonly log: RecordingLog = new RecordingLog();
+  readonly store: ScriptedStore = new ScriptedStore();
+  readonly committer: Committer;
+  readonly delivered: { entry: Parameters<CommitterOptions["onReplies"]>[0]; replies: readonly OutboxReply[] }[] = [];
+  readonly inboxDone: number[] = [];
+  readonly lost: string[] = [];
+
+  constructor(bounds: { commitKeysMax?: number; commitBytesMax?: number; ackDelayMs?: number } = {}) {
+    this.committer = new Committer({
+      environment: this.environment,
+      log: this.log.log,
+      store: this.store,
+      epoch: 3,
+      leaseMs: 5_000,
+      ackDelayMs: 20,
+      commitKeysMax: 4_000,
+      commitBytesMax: 4 * 1024 * 1024,
+      transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
+      onReplies: (entry, replies) => this.delivered.push({ entry, replies }),
+      onInboxDone: (bytes) => this.inboxDone.push(bytes),
+      onLost: (reason) => this.lost.push(reason),
+      ...bounds,
+    });
+  }
+
+  conversation(name: string): FakeConversation {
+    return new FakeConversation(this.committer, name);
+  }
+
+  entry(ms: number, undecided: number, bytes = 100): InboxEntry {
+    return { id: { ms, seq: 0 }, bytes, undecided };
+  }
+}
+
+/** Whether a promise has settled once all that is ready has run. */
+export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  const note = (): void => {
+    settled = true;
+  };
+  promise.then(note, note);
+  await quiet();
+  return settled;
+}
