@@ -49,6 +49,7 @@ export class Shard {
   readonly #environment: Environment;
   readonly #onLost: (reason: LostReason) => void;
   #abandoned = false;
+  #retryingLanes = 0;
 
   constructor(options: ShardOptions) {
     const { config, environment, log, store, bot, channel } = options;
@@ -128,6 +129,21 @@ export class Shard {
     this.committer.stop();
     this.conversations.stop();
     this.lanes.stop();
+  }
+
+  /** H3 */
+  async recoverLanes(): Promise<void> {
+    this.#retryingLanes = (await this.lanes.recover()).retrying;
+  }
+
+  /** An earlier process may have left wake-ups; otherwise the worker starts with the first lane that needs one. */
+  startWakeUps(): void {
+    if (this.#retryingLanes > 0) this.wakeUps.start();
+  }
+
+  async stopCommitter(): Promise<void> {
+    await this.committer.drained();
+    this.committer.stop();
   }
 
   /** Begins no turn, waits for those under way and for the commit of what they made; then the conversations are gone. */

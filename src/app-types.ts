@@ -1,6 +1,7 @@
 // App types: what createApp takes and gives. Separate from app.ts, which imports every stage, so that the command line and
 // tests can speak of an App without one.
 
+import type { ChildSpec } from "../supervisors/child-spec.ts";
 import type { Channel, WebhookChannel } from "./channels/channel.ts";
 import type { Config, ConfigOptions } from "./config.ts";
 import type {
@@ -35,6 +36,8 @@ export interface AppOptions extends ConfigOptions {
   readonly bots: readonly AnyBot[];
   /** Default: one `httpChannel()`, whose replies go to the transcript. */
   readonly channels?: readonly AppChannel[] | undefined;
+  /** The user's own actors in the tree. Not in this version: giving any throws NotAvailableError. */
+  readonly children?: readonly ChildSpec[] | undefined;
 }
 
 export interface App {

@@ -13,7 +13,7 @@ import { httpChannel } from "./channels/http-channel.ts";
 import { checkBots } from "./check-bot.ts";
 import { type Config, resolveConfig } from "./config.ts";
 import { type Environment, pause, systemEnvironment } from "./environment.ts";
-import { ConfigError } from "./errors.ts";
+import { ConfigError, NotAvailableError, StoreNotReadyError } from "./errors.ts";
 import { createServer, type Server } from "./ingress/server.ts";
 import { createLog, type Log } from "./log.ts";
 import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
@@ -54,7 +54,8 @@ class ColloquyApp implements App {
   #stopped: Promise<void> | null = null;
 
   constructor(options: AppOptions, environment: Environment) {
-    const { bots, channels, ...settings } = options;
+    const { bots, channels, children, ...settings } = options;
+    if (children !== undefined && children.length > 0) throw new NotAvailableError("createApp({ children })");
     this.#config = resolveConfig(settings);
     this.#environment = environment;
     this.#bots = checkBots(bots);
@@ -143,10 +144,16 @@ class ColloquyApp implements App {
         webhook: (channel, bot) => webhookOf(known(channel, bot)),
         transcript: (channel, bot) => {
           if (known(channel, bot)?.delivery !== "transcript") return undefined;
-          return { read: (conversation, range) => this.#ownership!.readTranscript(conversation, range) };
+          return { read: (conversation, range) => this.#readTranscript(conversation, range) };
         },
       },
     });
+  }
+
+  async #readTranscript(...[conversation, range]: Parameters<Ownership["readTranscript"]>) {
+    if (this.#ownership === null)
+      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
+    return this.#ownership.readTranscript(conversation, range);
   }
 
   async #openStore(): Promise<void> {

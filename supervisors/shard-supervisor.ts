@@ -1,58 +1,35 @@
-// The tree of one owned shard. Downstream first: what is started can hand its work on.
+// The tree of one owned shard, downstream first: what is started can hand its work on, and what stops has nothing more coming.
 
 import type { Shard } from "../actors/shard.ts";
-import type { ChildSpec } from "./child-spec.ts";
 import type { SupervisorSpec } from "./supervisor.ts";
 
+/** A read under way ends within a quarter of a second. */
+const READER_SHUTDOWN_MS = 1_500;
+const WAKE_UPS_SHUTDOWN_MS = 1_000;
+
 export function shardSupervisor(id: string, shard: Shard, drainMs: number): SupervisorSpec {
-  const child = (id: string, shutdownMs: number, start: ChildSpec["start"], stop: ChildSpec["stop"]): ChildSpec => ({
-    id,
-    shutdownMs,
-    start,
-    stop,
-  });
-  let retrying = 0;
   return {
     id,
     strategy: "rest_for_one",
     children: [
-      child(
-        "committer",
-        drainMs,
-        () => undefined,
-        async () => {
-          await shard.committer.drained();
-          shard.committer.stop();
-        },
-      ),
-      child(
-        "lanes",
-        drainMs / 2,
-        async () => {
-          ({ retrying } = await shard.lanes.recover());
-        },
-        () => shard.stopLanes(),
-      ),
-      child(
-        "conversations",
-        drainMs / 2,
-        () => undefined,
-        () => shard.stopConversations(),
-      ),
-      child(
-        "reader",
-        1_500,
-        () => shard.reader.start(),
-        () => shard.reader.stop(),
-      ),
-      child(
-        "retry-worker",
-        1_000,
-        () => {
-          if (retrying > 0) shard.wakeUps.start();
-        },
-        () => shard.wakeUps.stop(),
-      ),
+      { id: "committer", start: nothing, stop: () => shard.stopCommitter(), shutdownMs: drainMs },
+      { id: "lanes", start: () => shard.recoverLanes(), stop: () => shard.stopLanes(), shutdownMs: drainMs / 2 },
+      { id: "conversations", start: nothing, stop: () => shard.stopConversations(), shutdownMs: drainMs / 2 },
+      {
+        id: "reader",
+        start: () => shard.reader.start(),
+        stop: () => shard.reader.stop(),
+        shutdownMs: READER_SHUTDOWN_MS,
+      },
+      {
+        id: "retry-worker",
+        start: () => shard.startWakeUps(),
+        stop: () => shard.wakeUps.stop(),
+        shutdownMs: WAKE_UPS_SHUTDOWN_MS,
+      },
     ],
   };
 }
+
+/** It works as soon as it is made. */
+const nothing = (): void => undefined;

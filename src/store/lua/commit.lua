@@ -33,7 +33,7 @@
 
 local owner, inbox, outbox, acks, lanes, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SHARED_KEYS = 6
-local UNPACK_MAX = 2000 -- values handed to one command; Lua's stack ends at about 8,000
+local UNPACK_MAX = 2000 -- values handed to one command, even for pairs; Lua's stack ends at about 8,000
 local KEEP, APPEND, REWRITE = 0, 1, 2
 local call = redis.call
 
