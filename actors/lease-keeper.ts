@@ -10,7 +10,7 @@ import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type Environment, pause } from "../src/environment.ts";
 import { ColloquyError } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
-import type { ShardStore } from "../src/store/shard-store.ts";
+import type { Owner, ShardStore } from "../src/store/shard-store.ts";
 import type { LostReason } from "./committer.ts";
 
 export interface LeaseKeeperOptions {
@@ -22,8 +22,8 @@ export interface LeaseKeeperOptions {
   readonly name: string;
   /** Opens the shard under this epoch; resolves when it works. Rejecting gives the shard up for good. */
   readonly open: (epoch: number) => Promise<void>;
-  /** Closes what `open` opened. */
-  readonly close: () => Promise<void>;
+  /** Closes what `open` opened: in good order, or at once if the epoch is over and nothing more can be committed. */
+  readonly close: (how: "drain" | "abandon") => Promise<void>;
   readonly onStateChange: () => void;
 }
 
@@ -94,10 +94,14 @@ export class LeaseKeeper {
 
   /** One look at the shard: true if it is ours now (K2). */
   async #acquire(): Promise<boolean> {
-    const { environment, node, leaseTtlMs, store, name, log } = this.#options;
+    const { node, leaseTtlMs, store, name, log } = this.#options;
     try {
       const owner = await store.owner();
       if (this.#stop.signal.aborted) return false;
+      if (this.#isOursByAnother(owner)) {
+        await this.#standBy(node, owner.leaseRemainingMs);
+        return false;
+      }
       const reply = await store.acquire({ node, observedEpoch: owner.epoch, leaseMs: leaseTtlMs });
       switch (reply.kind) {
         case "acquired":
@@ -108,8 +112,7 @@ export class LeaseKeeper {
           );
           return true;
         case "held":
-          this.#standBy(reply.node);
-          await pause(environment, Math.min(STANDBY_CHECK_MS, reply.leaseRemainingMs + 1), this.#stop.signal);
+          await this.#standBy(reply.node, reply.leaseRemainingMs);
           return false;
         case "changed":
           return false;
@@ -145,7 +148,7 @@ export class LeaseKeeper {
       ended = isAway ? "away" : "corrupt";
     }
     this.#setState({ kind: "closing" });
-    await close();
+    await close(ended === "stopped" ? "drain" : "abandon");
     renewing.abort();
     this.#lost = null;
     this.#closedClean = ended === "stopped";
@@ -178,10 +181,19 @@ export class LeaseKeeper {
     });
   }
 
-  #standBy(owner: string): void {
-    if (this.#state.kind === "standby" && this.#state.owner === owner) return;
-    this.#options.log.info({ shard: this.#options.name, owner }, "standing by: another node owns the shard");
-    this.#setState({ kind: "standby", owner });
+  /** K2 holds also against a process that runs under a copy of this node's id: it took the shard, so it keeps it. */
+  #isOursByAnother(owner: Owner): boolean {
+    const { node } = this.#options;
+    return this.#epoch > 0 && owner.node === node && owner.epoch > this.#epoch && owner.leaseRemainingMs > 0;
+  }
+
+  async #standBy(owner: string, leaseRemainingMs: number): Promise<void> {
+    const { environment, log, name } = this.#options;
+    if (this.#state.kind !== "standby" || this.#state.owner !== owner) {
+      log.info({ shard: name, owner }, "standing by: another node owns the shard");
+      this.#setState({ kind: "standby", owner });
+    }
+    await pause(environment, Math.min(STANDBY_CHECK_MS, leaseRemainingMs + 1), this.#stop.signal);
   }
 
   #setState(state: LeaseState): void {

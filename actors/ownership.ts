@@ -219,7 +219,7 @@ export class Ownership {
       store: store.shard(shard),
       name: shardName(shard),
       open: (epoch) => this.#openShard(shard, epoch, meta, keeper),
-      close: () => this.#closeShard(shard),
+      close: (how) => this.#closeShard(shard, how),
       onStateChange: () => this.#refresh(),
     });
     return keeper;
@@ -250,9 +250,10 @@ export class Ownership {
     await tree.start();
   }
 
-  async #closeShard(index: number): Promise<void> {
+  async #closeShard(index: number, how: "drain" | "abandon"): Promise<void> {
     const open = this.#open.get(index);
     this.#open.delete(index);
+    if (how === "abandon") open?.shard.abandon();
     await open?.tree.stop();
   }
 
