@@ -20,7 +20,7 @@ import { Admission } from "../src/intake/admission.ts";
 import type { Log } from "../src/log.ts";
 import { shardTag } from "../src/store/keys.ts";
 import { checkSafety } from "../src/store/safety.ts";
-import type { NamespaceMeta, Store, StoredEntry } from "../src/store/shard-store.ts";
+import { type NamespaceMeta, SCHEMA_VERSION, type Store, type StoredEntry } from "../src/store/shard-store.ts";
 import type { ActorSystem } from "./actor-system.ts";
 import type { ResidentBudget } from "./conversations.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -162,6 +162,11 @@ export class Ownership {
     const problems = checkSafety(await store.facts(), config.durability);
     if (problems.length > 0) throw new StoreUnsafeError(problems.join("; "));
     const meta = await store.openNamespace({ shards: config.shards, hashKey: newHashKey });
+    if (meta.schemaVersion !== SCHEMA_VERSION) {
+      throw new StoreUnsafeError(
+        `the namespace ${config.namespace} has schema ${meta.schemaVersion}, this version of colloquy writes ${SCHEMA_VERSION}; nothing was touched, use the version that wrote it or another namespace`,
+      );
+    }
     if (meta.shards !== config.shards) {
       log.warn(
         { shards: meta.shards, asked: config.shards },
