@@ -65,9 +65,18 @@ export class Conversations {
   }
 
   deliver(message: InboxMessage): void {
-    const resident = this.#residents.get(message.key) ?? this.#activate(message.key);
-    if (resident === null) this.stranded += 1;
-    else resident.actor.deliver(message);
+    const known = this.#residents.get(message.key);
+    if (known !== undefined) {
+      known.actor.deliver(message);
+      return;
+    }
+    const newcomer = this.#activate(message.key);
+    if (newcomer === null) {
+      this.stranded += 1;
+      return;
+    }
+    newcomer.actor.deliver(message);
+    this.#evict(); // after its first message, which keeps the newcomer (C4)
   }
 
   /** No further turn begins. */
@@ -103,7 +112,6 @@ export class Conversations {
     this.#residents.set(key, resident);
     this.#options.budget.residents += 1;
     this.#options.budget.bytes += resident.countedBytes;
-    this.#evict();
     return resident;
   }
 
