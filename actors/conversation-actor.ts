@@ -416,7 +416,11 @@ export class ConversationActor implements Committable {
     if (this.#state === undefined && this.#stored !== null) {
       return encodeRecord(this.#record!, this.#stored.botVersion, this.#stored.stateBytes);
     }
-    return encodeRecord(this.#record!, this.#bot.version, JSON.stringify(this.#state ?? this.#bot.initialState()));
+    return encodeRecord(
+      this.#record!,
+      this.#bot.version,
+      JSON.stringify(this.#state === undefined ? this.#bot.initialState() : this.#state),
+    );
   }
 
   get #dedupeMs(): number {
