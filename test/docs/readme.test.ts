@@ -1,0 +1,123 @@
+// What the pages show has to work: their TypeScript compiles, their commands and flags exist, their links lead somewhere.
+
+import { execFile } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, relative, resolve } from "node:path";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { run } from "../cli/support/fake-terminal.ts";
+import { anchors, type CodeBlock, codeBlocks, localLinks, type Page, pages, prose, ROOT } from "./support/markdown.ts";
+
+const all = pages();
+const blocks = all.flatMap(codeBlocks);
+const inLanguage = (...languages: readonly string[]): readonly CodeBlock[] =>
+  blocks.filter(({ language }) => languages.includes(language));
+
+test("README is there, with code to check", () => {
+  expect(all.map(({ path }) => path)).toContain("README.md");
+  expect(inLanguage("ts").filter(({ page }) => page === "README.md").length).toBeGreaterThanOrEqual(2);
+});
+
+test("every TypeScript block compiles as it stands, strictly, against the public API", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "colloquy-docs-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const typescript = inLanguage("ts", "typescript");
+  typescript.forEach(({ code }, i) => {
+    writeFileSync(join(folder, `block-${i}.ts`), code);
+  });
+  const config = {
+    extends: join(ROOT, "tsconfig.json"),
+    compilerOptions: {
+      rootDir: "/",
+      declaration: false,
+      types: ["node"],
+      typeRoots: [join(ROOT, "node_modules/@types")],
+      paths: { colloquy: [join(ROOT, "src/index.ts")] },
+    },
+    include: ["*.ts"],
+  };
+  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
+  writeFileSync(join(folder, "package.json"), '{"type":"module"}');
+  const said = await outputOf(join(ROOT, "node_modules/typescript/bin/tsc"), "-p", folder, "--pretty", "false");
+  const problems = said.replace(
+    /block-(\d+)\.ts/g,
+    (_, i: string) => `${typescript[Number(i)]!.page}:${typescript[Number(i)]!.line}`,
+  );
+  expect(problems).toBe("");
+});
+
+function outputOf(script: string, ...args: readonly string[]): Promise<string> {
+  return new Promise((done) => {
+    execFile(process.execPath, [script, ...args], (_error, stdout, stderr) => done(stdout + stderr));
+  });
+}
+
+describe("commands that the pages name", () => {
+  const { scripts } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as {
+    scripts: Readonly<Record<string, string>>;
+  };
+  const commands = inLanguage("sh").flatMap(({ code }) => code.replaceAll("\\\n", " ").split("\n"));
+  const inline = all.flatMap((page) => [...prose(page).matchAll(/`([^`\n]+)`/g)].map(([, code]) => code!));
+  const everything = [...commands, ...inline];
+
+  test("are scripts of package.json", () => {
+    const named = everything.flatMap((text) => [...text.matchAll(/\bnpm (?:run )?([a-z][\w:-]*)/g)]);
+    const own = named.map(([, name]) => name!).filter((name) => !["ci", "link", "install"].includes(name));
+    expect(own).toContain("start");
+    expect(own).toContain("test");
+    expect(own.filter((name) => scripts[name] === undefined)).toEqual([]);
+  });
+
+  test("have flags that colloquy start has", async () => {
+    const help = run(["start", "--help"]);
+    await help.code;
+    const known = new Set(help.stdout().match(/--[a-z-]+/g));
+    const starts = commands.filter((line) => /\bcolloquy start\b|main\.js start\b|\bnpm start --/.test(line));
+    expect(starts).not.toEqual([]);
+    const flags = starts.flatMap((line) => line.split("#")[0]!.match(/(?<=\s)--[a-z-]+/g) ?? []);
+    const bare = inline.map((text) => /^--[a-z-]+(?= |$)/.exec(text)?.[0]).filter((flag) => flag !== undefined);
+    const ofOthers = new Set(["--ignore-scripts", ...benchFlags()]);
+    expect([...flags, ...bare].filter((flag) => !known.has(flag) && !ofOthers.has(flag))).toEqual([]);
+  });
+
+  test("have flags that the benchmark has", () => {
+    const known = benchFlags();
+    const runs = everything.filter((text) => text.includes("npm run bench --"));
+    const flags = runs.flatMap((text) => text.match(/(?<=\s)--[a-z-]+/g) ?? []);
+    expect(flags).not.toEqual([]);
+    expect(flags.filter((flag) => !known.includes(flag))).toEqual([]);
+  });
+
+  test("run files that are there", () => {
+    const files = everything.flatMap((text) => [...text.matchAll(/\bnode ((?:scripts|dist)\/\S+)/g)]);
+    const sources = files.map(([, file]) => file!.replace(/^dist\/(.*)\.js$/, "$1.ts"));
+    expect(sources.filter((file) => !existsSync(join(ROOT, file)))).toEqual([]);
+  });
+
+  test("have variables that are settings", async () => {
+    const { CONFIG_KEYS, variableOf } = await import("../../src/config.ts");
+    const known = new Set<string>(CONFIG_KEYS.map(variableOf));
+    const named = all.flatMap(({ text }) => text.match(/\bCOLLOQUY_[A-Z_]*[A-Z]\b/g) ?? []);
+    const ofTests = /^COLLOQUY_(?:SEED|TEST_[A-Z]+)$/;
+    expect(named.filter((name) => !known.has(name) && !ofTests.test(name))).toEqual([]);
+  });
+});
+
+function benchFlags(): readonly string[] {
+  const source = readFileSync(join(ROOT, "bench/bench.ts"), "utf8");
+  return [...source.matchAll(/^\s+([a-z]+): \{ type: "/gm)].map(([, name]) => `--${name}`);
+}
+
+test.each(all)("every link of $path leads to what is there", (page) => {
+  const broken = localLinks(page).filter((link) => !leads(page, link));
+  expect(broken).toEqual([]);
+});
+
+function leads(from: Page, link: string): boolean {
+  const [path = "", anchor] = link.split("#");
+  const target = path === "" ? from.path : relative(ROOT, resolve(ROOT, dirname(from.path), path));
+  if (target.startsWith("..") || !existsSync(join(ROOT, target))) return false;
+  if (anchor === undefined) return true;
+  const page = all.find((other) => other.path === target);
+  return page !== undefined && anchors(page).has(anchor);
+}
