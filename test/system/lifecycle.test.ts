@@ -49,6 +49,8 @@ describe("SIGTERM", () => {
     }
     await senderReaches(sender, "the last answer", allAnswered, () => runtime.lastWords());
     expectPromiseKept(traffic.history());
+    expect(runtime.stdout()).toContain('"wasClean":true'); // each start found that the one before had drained
+    expect(runtime.stdout()).not.toContain('"wasClean":false');
   });
 
   test("in a quiet moment exits 0 in little time, and what could not be delivered stays in the outbox", async () => {
@@ -239,7 +241,8 @@ describe("what cannot start says why in one line", () => {
       args: ["--durability", "everysec"],
     });
     await runtime.ready();
-    expect(runtime.stderr() + runtime.stdout()).toMatch(/everysec/);
+    const isSaid = (): boolean => /WARNING.*everysec/.test(runtime.stderr());
+    await until(isSaid, { what: "a warning", withinMs: SOON_MS, explain: () => runtime.lastWords() });
   });
 });
 
@@ -333,12 +336,9 @@ describe("a user's text is in no log", () => {
 
     const logs = ["runtime.out", "runtime.err"].map((name) => arena.path(name)).concat(redisLogs(data));
     expect(logs.length).toBeGreaterThan(2);
-    for (const file of logs) {
-      const text = readFileSync(file, "utf8");
-      expect(text.length, file).toBeGreaterThan(0);
-      const leak = text.split("\n").find((line) => line.includes(CANARY));
-      expect(leak, `${file} quotes a user`).toBeUndefined();
-    }
+    const lines = logs.flatMap((file) => readFileSync(file, "utf8").trimEnd().split("\n"));
+    expect(lines.length).toBeGreaterThan(20);
+    expect(lines.filter((line) => line.includes(CANARY))).toEqual([]);
   });
 
   function redisLogs(data: string): string[] {
