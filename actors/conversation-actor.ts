@@ -24,7 +24,7 @@ import { HANDLER_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { sequence } from "../src/domain/sequencer.ts";
 import { transcriptUserLine } from "../src/domain/transcript.ts";
 import type { Environment, Timer } from "../src/environment.ts";
-import { CodecError, ColloquyError } from "../src/errors.ts";
+import { CodecError, ColloquyError, TerminalError } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { StoredConversation } from "../src/store/shard-store.ts";
 import type { ActorRef } from "./actor-system.ts";
@@ -444,10 +444,18 @@ export class ConversationActor implements Committable {
 
 /** A bot's error may quote the message, so its text stays out of the log; ours never do. */
 function withoutText(error: unknown): unknown {
-  if (error instanceof ColloquyError || error instanceof PlainDataError) return describeError(error);
+  const isOurs = error instanceof ColloquyError && !(error instanceof TerminalError);
+  if (isOurs || error instanceof PlainDataError) return describeError(error);
   if (!(error instanceof Error)) return { name: typeof error };
-  const frame = error.stack?.split("\n").find((line) => line.trimStart().startsWith("at "));
-  return { name: error.name, at: frame?.trim() };
+  return { name: error.name, at: firstFrame(error) };
+}
+
+/** The line behind the message, and only if it is one of a stack: a message may have lines that begin with "at", too. */
+function firstFrame({ name, message, stack = "" }: Error): string | undefined {
+  const header = message === "" ? name : message;
+  const from = stack.indexOf(header);
+  const behind = from < 0 ? "" : stack.slice(from + header.length);
+  return behind.startsWith("\n    at ") ? behind.split("\n", 2)[1]!.trim() : undefined;
 }
 
 interface Pending {
