@@ -34,9 +34,16 @@ export class RunningTurns {
 
   remove(turn: Turn): void {
     this.#turns.delete(turn);
+    this.#wakeNext();
+  }
+
+  /** One at a time, as long as there is room: who is woken may need no place, or may have been stopped meanwhile. */
+  #wakeNext(): void {
+    if (!this.hasRoom) return;
     for (const wake of this.#waiting) {
       this.#waiting.delete(wake);
       wake();
+      if (this.#waiting.size > 0) this.#environment.soon(() => this.#wakeNext());
       return;
     }
   }
