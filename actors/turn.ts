@@ -71,7 +71,8 @@ export class Turn implements TurnContext {
       const handled: unknown = bot.onMessage(state, this.#message(), this);
       if (!isPromiseLike(handled)) return this.#finish(handled);
       this.#onSettled = onSettled;
-      handled.then(
+      // A thenable of another make may answer at once, twice or by throwing; the platform's promise is the same object.
+      Promise.resolve(handled).then(
         (value) => this.#settle(this.#finish(value)),
         (error: unknown) => this.#settle(this.#fail(error)),
       );
