@@ -4,7 +4,7 @@
 // Invariants
 //   O1. Nothing is read or written below a shard before the store was found safe and the namespace's meta was read.
 //   O2. Messages are admitted only while Redis answers and this node owns shards. Those of other owners are appended all the
-//       same: an append needs no ownership, and the owner reads what is in its inbox.
+//       same: an append needs no ownership, and the owner reads what is in its inbox. A halted shard refuses for itself alone.
 
 import type { AdmitOutcome, Channel } from "../src/channels/channel.ts";
 import { hashKeyOf } from "../src/codec/inbox-codec.ts";
@@ -100,13 +100,15 @@ export class Ownership {
     if (this.#namespace === null) return "starting";
     let owned = 0;
     let standby: string | undefined;
+    let halted: string | undefined;
     for (const [shard, { state }] of this.#namespace.keepers.entries()) {
       const name = shardName(shard);
       if (state.kind === "owned") owned += 1;
       else if (state.kind === "standby") standby ??= `standing by: ${name} belongs to node ${state.owner}`;
-      else return state.kind === "halted" ? `${name} is halted: ${state.reason}` : `${name} is ${state.kind}`;
+      else if (state.kind === "halted") halted ??= this.#haltedBecause(shard);
+      else return `${name} is ${state.kind}`;
     }
-    if (owned === 0) return standby;
+    if (owned === 0) return standby ?? halted;
     return undefined;
   }
 
@@ -211,7 +213,13 @@ export class Ownership {
       inboxBytesMax: config.inboxBytesMax,
       admissionBytesMax: config.admissionBytesMax,
       memoryIsFull: () => this.#memoryIsFull,
+      shardClosedBecause: (shard) => this.#haltedBecause(shard),
     });
+  }
+
+  #haltedBecause(shard: number): string | undefined {
+    const state = this.#namespace?.keepers[shard]?.state;
+    return state?.kind === "halted" ? `${shardName(shard)} is halted: ${state.reason}` : undefined;
   }
 
   #keeper(shard: number, meta: NamespaceMeta): LeaseKeeper {

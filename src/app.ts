@@ -127,7 +127,7 @@ class ColloquyApp implements App {
   }
 
   #createServer(): Server {
-    const { host, port, requestBytesMax } = this.#config;
+    const { host, port, requestBytesMax, requestMessagesMax, messageBytesMax } = this.#config;
     const known = (channel: string, bot: string): AppChannel | undefined =>
       this.#bot(bot) ? this.#channels.get(channel) : undefined;
     return createServer({
@@ -135,7 +135,10 @@ class ColloquyApp implements App {
       log: this.#log,
       host,
       port,
-      limits: { bodyBytesMax: requestBytesMax },
+      limits: {
+        bodyBytesMax: requestBytesMax,
+        requestBounds: { messagesMax: requestMessagesMax, messageBytesMax },
+      },
       readiness: () => {
         const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
         return reason === undefined ? { ready: true } : { ready: false, reason };

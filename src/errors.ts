@@ -87,7 +87,9 @@ export class NotAvailableError extends ColloquyError {
   readonly feature: string;
 
   constructor(feature: string) {
-    super(`${feature} is not available in this version of colloquy; what called it had no effect, and nothing admitted is lost`);
+    super(
+      `${feature} is not available in this version of colloquy; what called it had no effect, and nothing admitted is lost`,
+    );
     this.feature = feature;
   }
 }

@@ -4,11 +4,14 @@
 //   root (rest_for_one)
 //     health    a port that answers before Redis does and after it left
 //     store     data folder, embedded Redis, connections
-//     leases    checks the store, opens the namespace, keeps a lease per shard
-//     shards    one subtree per owned shard: committer -> lanes -> conversations -> reader -> retry-worker
+//     leases    who owns which shard; gives the leases back when the shards are closed
+//     shards    acquires shards, and runs a subtree for each: committer -> lanes -> conversations -> reader -> retry-worker
 //     ingress   lets webhooks and channels in: starts last, stops first
 
 import type { SupervisorSpec } from "./supervisor.ts";
+
+/** The embedded Redis has 10 s to end by itself; it is killed after that, and what it confirmed is on disk either way. */
+const STORE_SHUTDOWN_MS = 12_000;
 
 type Step = () => void | Promise<void>;
 
@@ -28,7 +31,7 @@ export function rootSupervisor({ health, store, leases, shards, ingress, drainMs
     strategy: "rest_for_one",
     children: [
       { id: "health", ...health, shutdownMs: 1_000 },
-      { id: "store", ...store, shutdownMs: drainMs },
+      { id: "store", ...store, shutdownMs: STORE_SHUTDOWN_MS },
       { id: "leases", ...leases, shutdownMs: 1_000 },
       { id: "shards", ...shards, shutdownMs: drainMs * 0.6 },
       { id: "ingress", ...ingress, shutdownMs: drainMs * 0.2 },

@@ -54,11 +54,18 @@ export type ParseResult =
       readonly field?: string;
     };
 
+/** How much one request may bring. */
+export interface RequestBounds {
+  readonly messagesMax: number;
+  /** UTF-8 bytes of one message's ids, text and data together. */
+  readonly messageBytesMax: number;
+}
+
 /** A channel whose messages arrive by `POST /channels/<channel>/<bot>`. */
 export interface WebhookChannel {
   readonly name: string;
   /** Whether the raw body is from whom it claims to be. Pure, constant time in what is secret, never throws. */
   verify(headers: WebhookHeaders, raw: Uint8Array): boolean;
   /** The messages in a verified body. Pure, never throws. */
-  parse(raw: Uint8Array, bot: string): ParseResult;
+  parse(raw: Uint8Array, bot: string, bounds: RequestBounds): ParseResult;
 }

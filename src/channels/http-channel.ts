@@ -36,7 +36,7 @@ export function httpChannel(options: HttpChannelOptions = {}): Channel & Webhook
   const inbound: WebhookChannel = {
     name: NAME,
     verify: (headers, raw) => options.secret === undefined || isSigned(headers, raw, options.secret),
-    parse: (raw, bot) => parseHttpBody(raw, bot, NAME),
+    parse: (raw, bot, bounds) => parseHttpBody(raw, bot, NAME, bounds),
   };
   if (options.deliverTo === undefined) {
     return {

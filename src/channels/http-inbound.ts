@@ -11,12 +11,9 @@ import { ID_BYTES_MAX } from "../domain/ids.ts";
 import type { Inbound } from "../domain/message.ts";
 import type { Plain } from "../domain/plain-data.ts";
 import { PLAIN_DEPTH_MAX } from "../domain/plain-data.ts";
-import type { ParseResult } from "./channel.ts";
+import type { ParseResult, RequestBounds } from "./channel.ts";
 
-/** Messages in one request. */
-export const REQUEST_MESSAGES_MAX = 1_000;
-/** UTF-8 bytes of a message's ids, text and data together. */
-export const MESSAGE_BYTES_MAX = 256 * 1_024;
+export const REQUEST_BOUNDS: RequestBounds = { messagesMax: 1_000, messageBytesMax: 256 * 1_024 };
 
 /** A path in a problem is cut here: names of members are the sender's, and may be as long as the body. */
 const PATH_LENGTH_MAX = 200;
@@ -41,8 +38,8 @@ interface Fault {
   readonly reason: string;
 }
 
-/** The messages of one request: the body is one message, or an array of at most `REQUEST_MESSAGES_MAX`. */
-export function parseHttpBody(raw: Uint8Array, bot: string, channel: string): ParseResult {
+/** The messages of one request: the body is one message, or an array of at most `messagesMax`. */
+export function parseHttpBody(raw: Uint8Array, bot: string, channel: string, bounds = REQUEST_BOUNDS): ParseResult {
   const text = decodeUtf8(raw);
   if (text === null) return unreadable("the body is not UTF-8");
   let body: unknown;
@@ -55,32 +52,39 @@ export function parseHttpBody(raw: Uint8Array, bot: string, channel: string): Pa
         : "the body is not JSON",
     );
   }
-  return Array.isArray(body) ? parseBatch(body, raw.length, bot, channel) : parseSingle(body, raw.length, bot, channel);
+  const read = { rawBytes: raw.length, bot, channel, bounds };
+  return Array.isArray(body) ? parseBatch(body, read) : parseSingle(body, read);
 }
 
-function parseSingle(body: unknown, rawBytes: number, bot: string, channel: string): ParseResult {
-  const fault = messageFault(body) ?? sizeFault(body as WireMessage, rawBytes);
+/** What is known of a request besides its body. */
+interface Read {
+  readonly rawBytes: number;
+  readonly bot: string;
+  readonly channel: string;
+  readonly bounds: RequestBounds;
+}
+
+function parseSingle(body: unknown, read: Read): ParseResult {
+  const fault = messageFault(body) ?? sizeFault(body as WireMessage, read);
   if (fault) return invalid(fault.path, fault.reason);
-  return { kind: "ok", messages: [toInbound(body as WireMessage, bot, channel)] };
+  return { kind: "ok", messages: [toInbound(body as WireMessage, read)] };
 }
 
-function parseBatch(body: readonly unknown[], rawBytes: number, bot: string, channel: string): ParseResult {
-  if (body.length > REQUEST_MESSAGES_MAX) {
-    return invalid(
-      `[${REQUEST_MESSAGES_MAX}]`,
-      `a request holds at most ${REQUEST_MESSAGES_MAX} messages, this one has ${body.length}`,
-    );
+function parseBatch(body: readonly unknown[], read: Read): ParseResult {
+  const { messagesMax } = read.bounds;
+  if (body.length > messagesMax) {
+    return invalid(`[${messagesMax}]`, `a request holds at most ${messagesMax} messages, this one has ${body.length}`);
   }
   const messages: Inbound[] = [];
   for (let i = 0; i < body.length; i += 1) {
-    const fault = messageFault(body[i]) ?? sizeFault(body[i] as WireMessage, rawBytes);
+    const fault = messageFault(body[i]) ?? sizeFault(body[i] as WireMessage, read);
     if (fault) return invalid(joinPath(`[${i}]`, fault.path), fault.reason); // H1
-    messages.push(toInbound(body[i] as WireMessage, bot, channel));
+    messages.push(toInbound(body[i] as WireMessage, read));
   }
   return { kind: "ok", messages };
 }
 
-function toInbound(wire: WireMessage, bot: string, channel: string): Inbound {
+function toInbound(wire: WireMessage, { bot, channel }: Read): Inbound {
   return {
     to: { bot, channel, conversation: wire.conversation },
     id: wire.id,
@@ -172,15 +176,16 @@ function dataFault(value: unknown, depth: number): Fault | null {
 }
 
 /** Most requests are too small to hold a message that is too large, so their data is not encoded just to measure it. */
-function sizeFault(wire: WireMessage, rawBytes: number): Fault | null {
-  if (rawBytes * REENCODING_GROWTH_MAX <= MESSAGE_BYTES_MAX) return null;
+function sizeFault(wire: WireMessage, { rawBytes, bounds }: Read): Fault | null {
+  const { messageBytesMax } = bounds;
+  if (rawBytes * REENCODING_GROWTH_MAX <= messageBytesMax) return null;
   const bytes =
     Buffer.byteLength(wire.conversation) +
     Buffer.byteLength(wire.id) +
     Buffer.byteLength(wire.text) +
     (wire.data === undefined ? 0 : Buffer.byteLength(JSON.stringify(wire.data)));
-  if (bytes <= MESSAGE_BYTES_MAX) return null;
-  return here(`a message has at most ${MESSAGE_BYTES_MAX} bytes, this one has ${bytes}`);
+  if (bytes <= messageBytesMax) return null;
+  return here(`a message has at most ${messageBytesMax} bytes, this one has ${bytes}`);
 }
 
 // Problems

@@ -35,7 +35,7 @@ const START_NOTES = `
 Every other setting has a variable too, e.g. COLLOQUY_LEASE_TTL_MS=5000. Secrets have only that:
 COLLOQUY_HTTP_SECRET, COLLOQUY_ADMIN_TOKEN.
 
-Exit codes: 0 stopped by a signal, 1 crashed, 2 wrong usage or setting, 3 Redis unreachable or unsafe.
+Exit codes: 0 stopped by a signal, 1 crashed, 2 wrong usage or setting, 3 Redis unsafe, or the embedded one cannot run.
 ${EXAMPLES}`;
 
 /** @returns the code to exit with; it never rejects */

@@ -38,7 +38,7 @@ export function sendProblem(reply: FastifyReply, problem: Problem): FastifyReply
 /** What an error that reached the edge says to the outside. Our own mistakes are a bare 500: their text is for the log. */
 export function problemOf(error: unknown): Problem {
   if (error instanceof ColloquyError && error.retryable) {
-    const detail = "the store does not answer; the outcome is unknown, so send the same request again";
+    const detail = "the store does not answer now; nothing that was accepted is lost, send the same request again";
     return { status: 503, detail, code: error.code, retryAfterMs: RETRY_AFTER_DEFAULT_MS };
   }
   const { code, statusCode } = (error ?? {}) as { code?: unknown; statusCode?: unknown };

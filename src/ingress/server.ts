@@ -10,7 +10,8 @@
 import { STATUS_CODES } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
-import type { Admit } from "../channels/channel.ts";
+import type { Admit, RequestBounds } from "../channels/channel.ts";
+import { REQUEST_BOUNDS } from "../channels/http-inbound.ts";
 import type { Environment, Timer } from "../environment.ts";
 import { ConfigError } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -21,6 +22,8 @@ import { type FindWebhook, WEBHOOK_PATH, WebhookGate, webhookRoute } from "./web
 export interface ServerLimits {
   /** Body of a webhook, bytes. */
   readonly bodyBytesMax: number;
+  /** What that body may hold. */
+  readonly requestBounds: RequestBounds;
   /** From the first to the last byte of a request, ms. */
   readonly requestTimeoutMs: number;
   /** How long an idle connection is kept, ms; longer than a load balancer in front keeps it. */
@@ -33,6 +36,7 @@ export interface ServerLimits {
 
 export const SERVER_LIMITS: ServerLimits = {
   bodyBytesMax: 1_048_576,
+  requestBounds: REQUEST_BOUNDS,
   requestTimeoutMs: 15_000,
   keepAliveTimeoutMs: 72_000,
   admitTimeoutMs: 10_000,

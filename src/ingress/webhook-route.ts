@@ -7,7 +7,7 @@
 //   W3. Every request is answered: admission that takes longer than its bound is a 503, and its outcome unknown.
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Admit, AdmitOutcome, WebhookChannel } from "../channels/channel.ts";
+import type { Admit, AdmitOutcome, RequestBounds, WebhookChannel } from "../channels/channel.ts";
 import type { Inbound } from "../domain/message.ts";
 import type { Environment } from "../environment.ts";
 import { RETRY_AFTER_DEFAULT_MS, sendProblem } from "./problem.ts";
@@ -20,6 +20,7 @@ export interface WebhookRouteOptions {
   readonly find: FindWebhook;
   readonly gate: WebhookGate;
   readonly bodyBytesMax: number;
+  readonly requestBounds: RequestBounds;
   /** W3, ms. */
   readonly admitTimeoutMs: number;
 }
@@ -68,7 +69,7 @@ export const WEBHOOK_PATH = "/channels/:channel/:bot";
 
 /** A plugin: its own content type parser gives the raw body, which is what a signature is over. */
 export function webhookRoute(options: WebhookRouteOptions): (scope: FastifyInstance) => Promise<void> {
-  const { find, gate, environment, bodyBytesMax, admitTimeoutMs } = options;
+  const { find, gate, environment, bodyBytesMax, requestBounds, admitTimeoutMs } = options;
   return async (scope) => {
     scope.addContentTypeParser("*", { parseAs: "buffer", bodyLimit: bodyBytesMax }, (_request, body, done) =>
       done(null, body),
@@ -82,7 +83,7 @@ export function webhookRoute(options: WebhookRouteOptions): (scope: FastifyInsta
         if (!port) return sendProblem(reply, UNKNOWN);
         const raw = rawBody(request);
         if (!port.verify(request.headers, raw)) return sendProblem(reply, UNSIGNED);
-        const parsed = port.parse(raw, bot);
+        const parsed = port.parse(raw, bot, requestBounds);
         if (parsed.kind === "problem") return sendProblem(reply, parsed);
         if (parsed.messages.length === 0) return accepted(reply, 0);
         return answer(reply, await within(environment, admitTimeoutMs, gate.admit(parsed.messages)));

@@ -28,6 +28,8 @@ export interface AdmissionOptions {
   readonly admissionBytesMax: number;
   /** Whether Redis is too full to take more (P7). */
   readonly memoryIsFull: () => boolean;
+  /** Why one shard takes nothing, while others may. */
+  readonly shardClosedBecause: (shard: number) => string | undefined;
 }
 
 type Verdict = { readonly kind: "durable" } | Extract<AdmitOutcome, { kind: "unavailable" }>;
@@ -106,6 +108,8 @@ class ShardQueue {
   }
 
   add(part: Part): Promise<Verdict> {
+    const closed = this.#options.shardClosedBecause(this.#shard);
+    if (closed !== undefined) return Promise.resolve(unavailable(closed));
     if (this.#bytes + part.bytes > this.#options.admissionBytesMax)
       return Promise.resolve(unavailable("too many messages are waiting to be stored")); // M4
     return new Promise((resolve) => {

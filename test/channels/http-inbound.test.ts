@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { MESSAGE_BYTES_MAX, parseHttpBody, REQUEST_MESSAGES_MAX } from "../../src/channels/http-inbound.ts";
+import { parseHttpBody, REQUEST_BOUNDS } from "../../src/channels/http-inbound.ts";
 
 const good = { conversation: "c1", id: "m1", text: "hi" };
 const parse = (body: unknown) =>
@@ -102,16 +102,19 @@ describe("bounds are inclusive", () => {
       kind: "ok",
       messages: [{ id }],
     });
-    expect(parse(Array(REQUEST_MESSAGES_MAX).fill(good))).toMatchObject({ kind: "ok" });
+    expect(parse(Array(REQUEST_BOUNDS.messagesMax).fill(good))).toMatchObject({ kind: "ok" });
     expect(parse([])).toEqual({ kind: "ok", messages: [] });
   });
 
   test("a message has at most 256 KiB, counted in UTF-8 and with its data as it is kept", () => {
     const ids = "c1m1".length;
-    const fits = "é".repeat((MESSAGE_BYTES_MAX - ids) / 2);
+    const fits = "é".repeat((REQUEST_BOUNDS.messageBytesMax - ids) / 2);
     expect(parse({ ...good, text: fits })).toMatchObject({ kind: "ok" });
     expect(parse([good, { ...good, text: `${fits}x` }])).toMatchObject({ status: 422, field: "[1]" });
-    expect(parse({ ...good, data: "x".repeat(MESSAGE_BYTES_MAX) })).toMatchObject({ status: 422, field: "" });
+    expect(parse({ ...good, data: "x".repeat(REQUEST_BOUNDS.messageBytesMax) })).toMatchObject({
+      status: 422,
+      field: "",
+    });
     // 63 KB that grow to 270 KB by being parsed and encoded again.
     const growing = `{"conversation":"c","id":"m","text":"","data":[${Array(12_500).fill("1e20").join(",")}]}`;
     expect(parse(growing)).toMatchObject({ status: 422, detail: expect.stringMatching(/262144/) });
