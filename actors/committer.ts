@@ -16,6 +16,7 @@ import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type Environment, pause, type Timer } from "../src/environment.ts";
 import { ColloquyError } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
+import type { Counters } from "../src/metrics.ts";
 import type { Commit, CommitReply, ConversationWrite, ShardStore } from "../src/store/shard-store.ts";
 
 /** Something with decided, uncommitted work: a conversation. */
@@ -65,6 +66,7 @@ export type LostReason = "fenced" | "rewound" | "corrupt";
 export interface CommitterOptions {
   readonly environment: Environment;
   readonly log: Log;
+  readonly counters: Counters;
   readonly store: Pick<ShardStore, "commit">;
   readonly epoch: number;
   readonly leaseMs: number;
@@ -294,6 +296,7 @@ export class Committer {
   /** G4 */
   #land(flight: Flight, outboxId: EntryId | null): void {
     this.#n += 1;
+    this.#options.counters.commits += 1;
     this.lastAppliedAtMs = this.#options.environment.monotonicMs();
     if (outboxId !== null) this.#options.onReplies(new OutboxEntry(outboxId, flight.replies.length), flight.replies);
     for (const conversation of flight.conversations) conversation.committed();

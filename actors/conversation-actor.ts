@@ -26,6 +26,7 @@ import { transcriptUserLine } from "../src/domain/transcript.ts";
 import type { Environment, Timer } from "../src/environment.ts";
 import { CodecError, ColloquyError, TerminalError } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
+import type { Counters } from "../src/metrics.ts";
 import type { StoredConversation } from "../src/store/shard-store.ts";
 import type { ActorRef } from "./actor-system.ts";
 import type { Committable, PendingWrite } from "./committer.ts";
@@ -47,6 +48,7 @@ export interface ConversationPorts {
   readonly log: Log;
   readonly bounds: ConversationBounds;
   readonly running: RunningTurns;
+  readonly counters: Counters;
   /** Puts it into the next commit. */
   commit(conversation: Committable): void;
   /** One message of the entry needs nothing more: an earlier commit decided it. */
@@ -251,6 +253,8 @@ export class ConversationActor implements Committable {
         this.#ports.finish(message.source);
         return "go-on";
       case "duplicate":
+        this.#ports.counters.duplicates += 1;
+        if (decision.conflict) this.#ports.counters.conflicts += 1;
         this.#drop(record, message);
         return "go-on";
       case "release":
@@ -342,7 +346,7 @@ export class ConversationActor implements Committable {
     const pending = this.#openPending();
     this.#state = result.state;
     this.#record = afterTurn(record, message.position, message.idHash, result.replies.length);
-    this.#ids!.add(message.idHash, message.position.entry.ms, message.bodyHash);
+    this.#remember(message);
     pending.turns += 1;
     pending.bytes += message.bytes + rendered.bytes;
     pending.consumed.push(message.source);
@@ -350,6 +354,15 @@ export class ConversationActor implements Committable {
     for (const line of rendered.transcript) pending.transcript.push(line);
     this.#ports.commit(this);
     return true;
+  }
+
+  #remember(message: InboxMessage): void {
+    const { counters } = this.#ports;
+    const ids = this.#ids!;
+    ids.add(message.idHash, message.position.entry.ms, message.bodyHash);
+    counters.turns += 1;
+    counters.idsLeftYoung += ids.leftYoung;
+    ids.leftYoung = 0;
   }
 
   /** Wire bytes are made before the commit, which stores them: every attempt sends the same ones (attack B14). */
@@ -383,7 +396,8 @@ export class ConversationActor implements Committable {
 
   /** The same message again, after a while and without end: nothing may pass it. */
   #failed(error: unknown, message: InboxMessage): false {
-    const { environment, log } = this.#ports;
+    const { environment, log, counters } = this.#ports;
+    counters.failedTurns += 1;
     this.#failures += 1;
     const delayMs = retryDelayMs(HANDLER_BACKOFF, this.#failures, environment.random());
     log.warn(

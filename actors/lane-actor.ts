@@ -16,6 +16,7 @@ import { type ConversationId, type ConversationKey, idempotencyPrefix } from "..
 import { DELIVERY_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import type { Environment } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
+import type { Counters } from "../src/metrics.ts";
 import type { ActorRef } from "./actor-system.ts";
 import type { OutboxEntry } from "./committer.ts";
 import type { Wake } from "./conversation-actor.ts";
@@ -31,6 +32,7 @@ export interface LaneItem {
 export interface LanePorts {
   readonly environment: Environment;
   readonly log: Log;
+  readonly counters: Counters;
   ack(entry: OutboxEntry, index: number): void;
   setLane(key: ConversationKey, state: Uint8Array | null): void;
   addDeadLetter(letter: Uint8Array): void;
@@ -142,12 +144,14 @@ export class LaneActor {
   }
 
   #delivered(item: LaneItem): void {
+    this.#ports.counters.delivered += 1;
     this.#leave(item);
     if (this.#state !== null) this.#setState(null);
   }
 
   /** Says what becomes of the head. True if the lane goes on. */
   #notDelivered(item: LaneItem, outcome: Exclude<SendOutcome, { kind: "delivered" }>): Promise<boolean> {
+    this.#ports.counters.failedDeliveries += 1;
     switch (outcome.kind) {
       case "retryable":
       case "ambiguous":
@@ -230,6 +234,7 @@ export class LaneActor {
 
   /** A dead letter; the lane goes on only after the commit that says so (L1). */
   async #bury(item: LaneItem, reason: string): Promise<boolean> {
+    this.#ports.counters.deadLetters += 1;
     this.#ports.addDeadLetter(deadReply(this.id, item, reason, this.#ports.environment.nowMs()));
     this.#leave(item);
     this.#ports.log.warn({ ...this.id, outSeq: item.outSeq, reason }, "reply became a dead letter");

@@ -9,6 +9,7 @@ import { ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.
 import type { Environment, Timer } from "../src/environment.ts";
 import { CodecError } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
+import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
 import { type Committer, OutboxEntry } from "./committer.ts";
@@ -17,6 +18,7 @@ import { LaneActor, type LanePorts } from "./lane-actor.ts";
 export interface LanesOptions {
   readonly environment: Environment;
   readonly log: Log;
+  readonly counters: Counters;
   readonly store: Pick<ShardStore, "readOutbox" | "readAcks" | "readLanes">;
   readonly family: ActorFamily;
   readonly bot: (name: string) => BotDefinition | undefined;
@@ -49,6 +51,7 @@ export class Lanes {
     this.#ports = {
       environment: options.environment,
       log: options.log,
+      counters: options.counters,
       ack: (entry, index) => committer.ack(entry, index),
       setLane: (key, state) => committer.setLane(key, state),
       addDeadLetter: (letter) => committer.addDeadLetter(letter),

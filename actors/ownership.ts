@@ -18,6 +18,7 @@ import { type Environment, pause } from "../src/environment.ts";
 import { ColloquyError, StoreNotReadyError, StoreUnsafeError } from "../src/errors.ts";
 import { Admission } from "../src/intake/admission.ts";
 import type { Log } from "../src/log.ts";
+import type { Counters } from "../src/metrics.ts";
 import { shardTag } from "../src/store/keys.ts";
 import { checkSafety } from "../src/store/safety.ts";
 import { type NamespaceMeta, SCHEMA_VERSION, type Store, type StoredEntry } from "../src/store/shard-store.ts";
@@ -31,6 +32,7 @@ import { Shard } from "./shard.ts";
 export interface OwnershipOptions {
   readonly environment: Environment;
   readonly log: Log;
+  readonly counters: Counters;
   readonly config: Config;
   readonly store: Store;
   readonly node: string;
@@ -110,6 +112,19 @@ export class Ownership {
     }
     if (owned === 0) return standby ?? halted;
     return undefined;
+  }
+
+  /** For the gauges of /metrics. */
+  get residents(): number {
+    return this.#budget.residents;
+  }
+
+  get undeliveredBytes(): number {
+    return this.#sum(({ shard }) => shard.lanes.bytes);
+  }
+
+  get undecidedBytes(): number {
+    return this.#sum(({ shard }) => shard.reader.undecidedBytes);
   }
 
   admit = (messages: readonly Inbound[]): Promise<AdmitOutcome> => {
@@ -203,10 +218,11 @@ export class Ownership {
   }
 
   #admission(meta: NamespaceMeta): Admission {
-    const { environment, log, config, store } = this.#options;
+    const { environment, log, counters, config, store } = this.#options;
     return new Admission({
       environment,
       log,
+      counters,
       shards: meta.shards,
       store: (shard) => store.shard(shard),
       entryBytesMax: config.entryBytesMax,
@@ -215,6 +231,10 @@ export class Ownership {
       memoryIsFull: () => this.#memoryIsFull,
       shardClosedBecause: (shard) => this.#haltedBecause(shard),
     });
+  }
+
+  #sum(of: (open: OpenShard) => number): number {
+    return Array.from(this.#open.values(), of).reduce((sum, value) => sum + value, 0);
   }
 
   #haltedBecause(shard: number): string | undefined {
@@ -252,6 +272,7 @@ export class Ownership {
       hashKey: hashKeyOf(meta.hashKey),
       actors,
       running: this.#running,
+      counters: this.#options.counters,
       budget: this.#budget,
       bot,
       channel,

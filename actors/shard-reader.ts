@@ -13,12 +13,14 @@ import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type Environment, pause } from "../src/environment.ts";
 import { ColloquyError } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
+import type { Counters } from "../src/metrics.ts";
 import type { ShardStore, StoredEntry } from "../src/store/shard-store.ts";
 import type { Committer } from "./committer.ts";
 
 export interface ShardReaderOptions {
   readonly environment: Environment;
   readonly log: Log;
+  readonly counters: Counters;
   readonly store: Pick<ShardStore, "readInbox">;
   readonly hashKey: Hash64;
   readonly committer: Pick<Committer, "addDeadLetter" | "finish">;
@@ -116,6 +118,7 @@ export class ShardReader {
     const entry: InboxEntry = { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
     this.#undecidedBytes += entry.bytes; // D2
     const { messages, rotten } = this.#decode(stored, entry);
+    this.#options.counters.deadLetters += rotten.length;
     for (const bytes of rotten) committer.addDeadLetter(this.#deadMessage(stored.id, bytes)); // D3
     entry.undecided = messages.length + 1;
     for (const message of messages) deliver(message);

@@ -12,6 +12,7 @@ import type { BotDefinition } from "../src/domain/bot.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
 import { type Environment, pause } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
+import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorSystem } from "./actor-system.ts";
 import { Committer, type LostReason } from "./committer.ts";
@@ -31,6 +32,7 @@ export interface ShardOptions {
   readonly hashKey: Hash64;
   readonly actors: ActorSystem;
   readonly running: RunningTurns;
+  readonly counters: Counters;
   readonly budget: ResidentBudget;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
@@ -52,12 +54,13 @@ export class Shard {
   #retryingLanes = 0;
 
   constructor(options: ShardOptions) {
-    const { config, environment, log, store, bot, channel } = options;
+    const { config, environment, log, counters, store, bot, channel } = options;
     this.#environment = environment;
     this.#onLost = options.onLost;
     this.committer = new Committer({
       environment,
       log,
+      counters,
       store,
       epoch: options.epoch,
       leaseMs: config.leaseTtlMs,
@@ -77,6 +80,7 @@ export class Shard {
     this.lanes = new Lanes({
       environment,
       log,
+      counters,
       store,
       family: options.actors.family(`${options.name}-lane`),
       bot,
@@ -91,6 +95,7 @@ export class Shard {
       ports: {
         environment,
         log,
+        counters,
         bounds: config,
         running: options.running,
         commit: (conversation) => this.committer.add(conversation),
@@ -108,6 +113,7 @@ export class Shard {
     this.reader = new ShardReader({
       environment,
       log,
+      counters,
       store,
       hashKey: options.hashKey,
       committer: this.committer,

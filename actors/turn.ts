@@ -6,6 +6,7 @@
 //   T3. now, random and uuid depend on the message's place alone, so a re-run of the turn sees the same ones.
 //   T4. What few turns need (signal, random, log) is made on first use.
 
+import { createHash } from "node:crypto";
 import type { BotDefinition, Message, ReplyInput, TurnContext, TurnLog } from "../src/domain/bot.ts";
 import { murmur3 } from "../src/domain/hash.ts";
 import { type ConversationId, idempotencyKey } from "../src/domain/ids.ts";
@@ -48,6 +49,7 @@ export class Turn implements TurnContext {
   #ended = false;
   #abort: AbortController | null = null;
   #random: (() => number) | null = null;
+  #uuids = 0;
   #onSettled: ((result: TurnResult) => void) | null = null;
   get timeoutMs(): number {
     return this.#input.timeoutMs;
@@ -121,12 +123,12 @@ export class Turn implements TurnContext {
     return this.#random();
   }
 
+  /** Of a hash, since 32 bits of seed would make the same UUID twice within 100,000 turns. */
   uuid(): string {
-    const digits = Array.from({ length: 32 }, () => Math.floor(this.random() * 16));
-    digits[12] = 4;
-    digits[16] = 8 | (digits[16]! & 3);
-    const hex = digits.map((digit) => digit.toString(16)).join("");
-    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+    this.#uuids += 1;
+    const hash = createHash("sha256").update(`${this.#place()} ${this.#uuids}`).digest("hex");
+    const variant = (8 | (Number.parseInt(hash[16]!, 16) & 3)).toString(16);
+    return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-4${hash.slice(13, 16)}-${variant}${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
   }
 
   idempotencyKey(name = "turn"): string {
@@ -229,9 +231,10 @@ export class Turn implements TurnContext {
       );
   }
 
+  /** The conversation is part of it: positions of two shards may be equal. */
   #place(): string {
     const { born, message } = this.#input;
-    return `${formatBorn(born)} ${formatBorn(message.position)}`;
+    return `${formatBorn(born)} ${formatBorn(message.position)} ${message.key}`;
   }
 }
 

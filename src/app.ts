@@ -16,6 +16,7 @@ import { type Environment, pause, systemEnvironment } from "./environment.ts";
 import { ConfigError, NotAvailableError, StoreNotReadyError } from "./errors.ts";
 import { createServer, type Server } from "./ingress/server.ts";
 import { createLog, type Log } from "./log.ts";
+import { createMetrics, type Metrics, newCounters } from "./metrics.ts";
 import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
 import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./store/embedded-redis.ts";
 import { shardKeys } from "./store/keys.ts";
@@ -39,6 +40,7 @@ class ColloquyApp implements App {
   readonly #config: Config;
   readonly #environment: Environment;
   readonly #log: Log;
+  readonly #counters = newCounters();
   readonly #bots: ReturnType<typeof checkBots>;
   readonly #channels: ReadonlyMap<string, AppChannel>;
   readonly #actors: ActorSystem;
@@ -133,6 +135,7 @@ class ColloquyApp implements App {
     return createServer({
       environment: this.#environment,
       log: this.#log,
+      metrics: this.#metrics(),
       host,
       port,
       limits: {
@@ -150,6 +153,15 @@ class ColloquyApp implements App {
           return { read: (conversation, range) => this.#readTranscript(conversation, range) };
         },
       },
+    });
+  }
+
+  #metrics(): Metrics {
+    return createMetrics(this.#counters, {
+      isReady: () => this.#ownership !== null && this.#ownership.notReady === undefined,
+      residents: () => this.#ownership?.residents ?? 0,
+      undeliveredBytes: () => this.#ownership?.undeliveredBytes ?? 0,
+      undecidedBytes: () => this.#ownership?.undecidedBytes ?? 0,
     });
   }
 
@@ -219,6 +231,7 @@ class ColloquyApp implements App {
     this.#ownership = new Ownership({
       environment,
       log,
+      counters: this.#counters,
       config,
       store: this.#store!,
       node: this.#folder!.nodeId,

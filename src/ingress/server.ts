@@ -15,6 +15,7 @@ import { REQUEST_BOUNDS } from "../channels/http-inbound.ts";
 import type { Environment, Timer } from "../environment.ts";
 import { ConfigError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { Metrics } from "../metrics.ts";
 import { PROBLEM_TYPE, type Problem, problemJson, problemOf, sendProblem } from "./problem.ts";
 import { type FindTranscript, TRANSCRIPT_PATH, transcriptRoute } from "./transcript-route.ts";
 import { type FindWebhook, WEBHOOK_PATH, WebhookGate, webhookRoute } from "./webhook-route.ts";
@@ -56,6 +57,7 @@ export interface ServerOptions {
   /** 0: any free one. */
   readonly port: number;
   readonly readiness: () => Readiness;
+  readonly metrics: Metrics;
   readonly routes: { readonly webhook: FindWebhook; readonly transcript: FindTranscript };
   readonly limits?: Partial<ServerLimits>;
 }
@@ -143,17 +145,19 @@ function build(options: ServerOptions, limits: ServerLimits, gate: WebhookGate):
   });
   http.setNotFoundHandler((_request, reply) => sendProblem(reply, NOT_FOUND));
 
-  healthRoutes(http, readiness);
+  healthRoutes(http, readiness, options.metrics);
   transcriptRoute(http, routes.transcript);
   http.register(webhookRoute({ environment, find: routes.webhook, gate, ...limits }));
-  for (const path of ["/livez", "/readyz", TRANSCRIPT_PATH]) refuseOtherMethods(http, path, ["GET", "HEAD"]);
+  for (const path of ["/livez", "/readyz", "/metrics", TRANSCRIPT_PATH])
+    refuseOtherMethods(http, path, ["GET", "HEAD"]);
   refuseOtherMethods(http, WEBHOOK_PATH, ["POST"]);
   return http;
 }
 
 const NOT_FOUND: Problem = { status: 404, detail: "there is nothing at this path" };
 
-function healthRoutes(http: FastifyInstance, readiness: () => Readiness): void {
+function healthRoutes(http: FastifyInstance, readiness: () => Readiness, metrics: Metrics): void {
+  http.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
   http.get("/livez", async (_request, reply) => reply.header("cache-control", "no-store").send({ live: true }));
   http.get("/readyz", async (_request, reply) => {
     const { ready, reason } = readiness();

@@ -16,11 +16,13 @@ import type { Inbound } from "../domain/message.ts";
 import type { Environment } from "../environment.ts";
 import { ColloquyError } from "../errors.ts";
 import { describeError, type Log } from "../log.ts";
+import type { Counters } from "../metrics.ts";
 import type { ShardStore } from "../store/shard-store.ts";
 
 export interface AdmissionOptions {
   readonly environment: Environment;
   readonly log: Log;
+  readonly counters: Counters;
   readonly shards: number;
   readonly store: (shard: number) => Pick<ShardStore, "append">;
   readonly entryBytesMax: number;
@@ -69,6 +71,7 @@ export class Admission {
     const parts = this.#split(messages);
     const verdicts = parts.length === 1 ? [await parts[0]!] : await Promise.all(parts);
     for (const verdict of verdicts) if (verdict.kind === "unavailable") return verdict;
+    this.#options.counters.admitted += messages.length;
     return { kind: "admitted", count: messages.length };
   };
 

@@ -6,6 +6,7 @@ import { ConfigError } from "../../src/errors.ts";
 import { createServer, type Readiness, type Server, type ServerOptions } from "../../src/ingress/server.ts";
 import { createLog, silentLog } from "../../src/log.ts";
 import { exchange, postJson, RawConnection, signal } from "../support/http-exchange.ts";
+import { silentMetrics } from "../support/silent-metrics.ts";
 
 const servers: Server[] = [];
 afterEach(async () => {
@@ -20,6 +21,7 @@ function make(over: Partial<ServerOptions> = {}): Server {
     host: "127.0.0.1",
     port: 0,
     readiness: () => ({ ready: true }),
+    metrics: silentMetrics,
     routes: { webhook: (_name, bot) => (bot === "demo" ? channel : undefined), transcript: () => undefined },
     ...over,
   });

@@ -11,6 +11,7 @@ import { createServer } from "../../src/ingress/server.ts";
 import type { TranscriptLine } from "../../src/ingress/transcript-route.ts";
 import { silentLog } from "../../src/log.ts";
 import { exchange } from "../support/http-exchange.ts";
+import { silentMetrics } from "../support/silent-metrics.ts";
 
 const reads: { conversation: ConversationId; after: EntryId; count: number }[] = [];
 let lines: TranscriptLine[] = [];
@@ -22,6 +23,7 @@ const server = createServer({
   host: "127.0.0.1",
   port: 0,
   readiness: () => ({ ready: true }),
+  metrics: silentMetrics,
   routes: {
     webhook: () => undefined,
     transcript: (channel, bot) =>

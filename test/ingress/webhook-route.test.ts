@@ -8,6 +8,7 @@ import { StoreUnavailableError } from "../../src/errors.ts";
 import { createServer, type Server, type ServerLimits } from "../../src/ingress/server.ts";
 import { silentLog } from "../../src/log.ts";
 import { type Answer, postJson, RawConnection, signal } from "../support/http-exchange.ts";
+import { silentMetrics } from "../support/silent-metrics.ts";
 
 const SECRET = "correct horse battery staple";
 const open = httpChannel();
@@ -27,6 +28,7 @@ async function serve(admit?: Admit | null, limits: Partial<ServerLimits> = {}) {
     host: "127.0.0.1",
     port: 0,
     readiness: () => ({ ready: true }),
+    metrics: silentMetrics,
     routes: {
       webhook: (channel, bot) =>
         channel !== "http" ? undefined : bot === "demo" ? open : bot === "vault" ? signed : undefined,

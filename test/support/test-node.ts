@@ -8,6 +8,7 @@ import type { Channel } from "../../src/channels/channel.ts";
 import { checkBots } from "../../src/check-bot.ts";
 import { type ConfigOptions, resolveConfig } from "../../src/config.ts";
 import { type Log, silentLog } from "../../src/log.ts";
+import { newCounters } from "../../src/metrics.ts";
 import { type MemoryData, MemoryStore } from "../../src/store/memory-store.ts";
 import { shardSupervisor } from "../../supervisors/shard-supervisor.ts";
 import { Supervisor } from "../../supervisors/supervisor.ts";
@@ -26,6 +27,7 @@ export interface TestNodeOptions {
 }
 
 export class TestNode {
+  readonly counters = newCounters();
   readonly ownership: Ownership;
   readonly crashes: unknown[] = [];
   isKilled = false;
@@ -44,6 +46,7 @@ export class TestNode {
     this.ownership = new Ownership({
       environment,
       log,
+      counters: this.counters,
       config,
       store: this.#faulty.store,
       node,

@@ -5,6 +5,7 @@ import type { OutboxReply } from "../../../src/codec/outbox-codec.ts";
 import { type ConversationKey, conversationKey } from "../../../src/domain/ids.ts";
 import type { InboxEntry } from "../../../src/domain/message.ts";
 import type { EntryId } from "../../../src/domain/position.ts";
+import { newCounters } from "../../../src/metrics.ts";
 import type { Commit, CommitReply } from "../../../src/store/shard-store.ts";
 import { type Gate, gate, quiet } from "../../support/quiet.ts";
 import { RecordingLog } from "../../support/recording-log.ts";
@@ -117,6 +118,7 @@ export class CommitterRig {
     this.committer = new Committer({
       environment: this.environment,
       log: this.log.log,
+      counters: newCounters(),
       store: this.store,
       epoch: 3,
       leaseMs: 5_000,
