@@ -1,0 +1,165 @@
+// Conversations on real actors and running turns, with a committer that commits when the test says so.
+
+import { ActorSystem } from "../../../actors/actor-system.ts";
+import type { Committable, PendingWrite } from "../../../actors/committer.ts";
+import { ConversationActor, type ConversationBounds } from "../../../actors/conversation-actor.ts";
+import { RunningTurns } from "../../../actors/running-turns.ts";
+import type { AnyBot } from "../../../src/app-types.ts";
+import type { Channel } from "../../../src/channels/channel.ts";
+import { checkBots } from "../../../src/check-bot.ts";
+import { decodeInboxEntry, InboxBatch } from "../../../src/codec/inbox-codec.ts";
+import { type DecodedRecord, decodeRecord } from "../../../src/codec/record-codec.ts";
+import { resolveConfig } from "../../../src/config.ts";
+import { conversationKey } from "../../../src/domain/ids.ts";
+import type { Inbound, InboxEntry, InboxMessage } from "../../../src/domain/message.ts";
+import { newCounters } from "../../../src/metrics.ts";
+import type { StoredConversation } from "../../../src/store/shard-store.ts";
+import { quiet } from "../../support/quiet.ts";
+import { RecordingLog } from "../../support/recording-log.ts";
+import { VirtualEnvironment } from "../../support/virtual-environment.ts";
+
+export const testChannel = (options: Partial<Channel> = {}): Channel => ({
+  name: "test",
+  delivery: "lane",
+  render: ({ outSeq, inReplyTo, reply }) => Buffer.from(JSON.stringify({ outSeq, inReplyTo, ...reply })),
+  send: () => Promise.resolve({ kind: "delivered" }),
+  ...options,
+});
+
+export interface RigOptions {
+  readonly bounds?: Partial<ConversationBounds>;
+  readonly runningTurnsMax?: number;
+  readonly channel?: Channel;
+  /** Commits by itself as soon as something is decided. */
+  readonly commits?: "itself" | "by hand";
+  readonly environment?: VirtualEnvironment;
+}
+
+/** The environment of a shard: what conversations are given. */
+export class ConversationRig {
+  readonly environment: VirtualEnvironment;
+  readonly log: RecordingLog = new RecordingLog();
+  readonly crashes: unknown[] = [];
+  readonly finished: InboxEntry[] = [];
+  readonly writes: PendingWrite[] = [];
+  readonly stored: Map<string, StoredConversation> = new Map();
+  readonly running: RunningTurns;
+  readonly bounds: ConversationBounds;
+  readonly dirty: Set<Committable> = new Set();
+  /** Conversations that asked for what is stored of them. */
+  readonly loads: ConversationActor[] = [];
+  laneHasRoom = true;
+  readonly laneWaiters: (() => void)[] = [];
+  #bot: AnyBot;
+  readonly #options: RigOptions;
+  readonly #actors: ActorSystem;
+  readonly #family: ReturnType<ActorSystem["family"]>;
+  #entryMs = 1_700_000_000_000;
+
+  constructor(bot: AnyBot, options: RigOptions = {}) {
+    this.environment = options.environment ?? new VirtualEnvironment(11);
+    this.#bot = bot;
+    this.#options = options;
+    this.bounds = { ...resolveConfig({}), ...options.bounds };
+    this.running = new RunningTurns(this.environment, options.runningTurnsMax ?? 1_024);
+    this.#actors = new ActorSystem({
+      after: this.environment.after,
+      onCrash: (_actor, error) => this.crashes.push(error),
+    });
+    this.#family = this.#actors.family("conversation");
+  }
+
+  /** From the next conversation on. */
+  deploy(bot: AnyBot): void {
+    this.#bot = bot;
+  }
+
+  conversation(name = "c1"): ConversationActor {
+    const [bot] = checkBots([this.#bot]);
+    const id = { bot: this.#bot.name, channel: "test", conversation: name };
+    const channel = this.#options.channel ?? testChannel();
+    const actor = new ConversationActor(id, conversationKey(id), bot!, channel, {
+      environment: this.environment,
+      log: this.log.log,
+      counters: newCounters(),
+      bounds: this.bounds,
+      running: this.running,
+      commit: (conversation) => {
+        this.dirty.add(conversation);
+        if (this.#options.commits !== "by hand") this.environment.soon(() => this.commit());
+      },
+      finish: (entry) => void this.finished.push(entry),
+      load: (conversation) => {
+        this.loads.push(conversation);
+        this.environment.soon(() => conversation.loaded(this.stored.get(conversation.key) ?? NOTHING_STORED));
+      },
+      laneHasRoom: (_key, _replies, _bytes, onRoom) => {
+        if (!this.laneHasRoom) this.laneWaiters.push(onRoom);
+        return this.laneHasRoom;
+      },
+    });
+    actor.ref = this.#family.spawn(actor, 4);
+    return actor;
+  }
+
+  /** Messages of one request, as the reader would hand them on. */
+  messages(conversation: ConversationActor, inbounds: readonly Partial<Inbound>[]): readonly InboxMessage[] {
+    const batch = new InboxBatch();
+    for (const inbound of inbounds) batch.add(conversation.key, { to: conversation.id, id: "m", text: "", ...inbound });
+    const bytes = batch.finish();
+    this.#entryMs += 1;
+    const entry: InboxEntry = { id: { ms: this.#entryMs, seq: 0 }, bytes: bytes.length, undecided: inbounds.length };
+    return decodeInboxEntry(bytes, entry, { lo: 1, hi: 2 }).messages;
+  }
+
+  deliver(conversation: ConversationActor, ...inbounds: Partial<Inbound>[]): void {
+    for (const message of this.messages(conversation, inbounds)) conversation.deliver(message);
+  }
+
+  /** One commit of all that is decided now. */
+  commit(): void {
+    const taken = this.take();
+    for (const conversation of taken) conversation.committed();
+  }
+
+  /** The first half of a commit: it flies until `committed` is told. */
+  take(): Committable[] {
+    const taken = [...this.dirty];
+    this.dirty.clear();
+    for (const conversation of taken) {
+      const pending = conversation.takeWrite();
+      this.writes.push(pending);
+      const { key, record, ids } = pending.write;
+      const before = this.stored.get(key)?.ids ?? new Uint8Array();
+      const after = ids === null ? before : ids.kind === "rewrite" ? ids.bytes : Buffer.concat([before, ids.bytes]);
+      this.stored.set(key, { record, ids: after });
+    }
+    return taken;
+  }
+
+  record(conversation: ConversationActor): DecodedRecord {
+    return decodeRecord(this.stored.get(conversation.key)!.record!);
+  }
+
+  state(conversation: ConversationActor): unknown {
+    return JSON.parse(Buffer.from(this.record(conversation).stateBytes).toString());
+  }
+
+  /** What of all commits left as replies, in order. */
+  get replies(): unknown[] {
+    return this.writes.flatMap(({ replies }) =>
+      replies.map(({ body }) => JSON.parse(Buffer.from(body).toString()) as unknown),
+    );
+  }
+
+  /** Lets what is ready run, without time. */
+  quiet(): Promise<void> {
+    return quiet();
+  }
+
+  dispose(): void {
+    this.#actors.stop();
+  }
+}
+
+const NOTHING_STORED: StoredConversation = { record: null, ids: null };
