@@ -458,8 +458,8 @@ export class ConversationActor implements Committable {
 
 /** A bot's error may quote the message, so its text stays out of the log; ours never do. */
 function withoutText(error: unknown): unknown {
-  const isOurs = error instanceof ColloquyError && !(error instanceof TerminalError);
-  if (isOurs || error instanceof PlainDataError) return describeError(error);
+  if (error instanceof PlainDataError) return { name: error.name, reason: error.reason };
+  if (error instanceof ColloquyError && !(error instanceof TerminalError)) return describeError(error);
   if (!(error instanceof Error)) return { name: typeof error };
   return { name: error.name, at: firstFrame(error) };
 }

@@ -24,6 +24,8 @@ export interface LeaseKeeperOptions {
   readonly open: (epoch: number) => Promise<void>;
   /** Closes what `open` opened: in good order, or at once if the epoch is over and nothing more can be committed. */
   readonly close: (how: "drain" | "abandon") => Promise<void>;
+  /** When a commit, which renews the lease as well, was last confirmed, on the monotonic clock. */
+  readonly lastCommitAtMs: () => number;
   readonly onStateChange: () => void;
 }
 
@@ -45,6 +47,8 @@ export class LeaseKeeper {
   #state: LeaseState = { kind: "starting" };
   #epoch = 0;
   #closedClean = false;
+  /** On the monotonic clock, before the renewal was sent. */
+  #renewedAtMs = Number.NEGATIVE_INFINITY;
   #lost: ((reason: LostReason) => void) | null = null;
   #loop: Promise<void> | null = null;
 
@@ -54,6 +58,12 @@ export class LeaseKeeper {
 
   get state(): LeaseState {
     return this.#state;
+  }
+
+  /** False for a process that slept through its lease: somebody else may own the shard by now. */
+  get isLeaseFresh(): boolean {
+    const { environment, leaseTtlMs, lastCommitAtMs } = this.#options;
+    return environment.monotonicMs() - Math.max(this.#renewedAtMs, lastCommitAtMs()) < leaseTtlMs;
   }
 
   start(): void {
@@ -94,7 +104,7 @@ export class LeaseKeeper {
 
   /** One look at the shard: true if it is ours now (K2). */
   async #acquire(): Promise<boolean> {
-    const { node, leaseTtlMs, store, name, log } = this.#options;
+    const { environment, node, leaseTtlMs, store, name, log } = this.#options;
     try {
       const owner = await store.owner();
       if (this.#stop.signal.aborted) return false;
@@ -102,10 +112,12 @@ export class LeaseKeeper {
         await this.#standBy(node, owner.leaseRemainingMs);
         return false;
       }
+      const atMs = environment.monotonicMs();
       const reply = await store.acquire({ node, observedEpoch: owner.epoch, leaseMs: leaseTtlMs });
       switch (reply.kind) {
         case "acquired":
           this.#epoch = reply.epoch;
+          this.#renewedAtMs = atMs;
           log.info(
             { shard: name, epoch: reply.epoch, wasClean: reply.wasClean, inboxBytes: reply.inboxBytes },
             "shard acquired",
@@ -163,8 +175,10 @@ export class LeaseKeeper {
       await pause(environment, waitMs, signal);
       if (signal.aborted) break;
       try {
+        const atMs = environment.monotonicMs();
         const reply = await store.renew({ epoch: this.#epoch, leaseMs: leaseTtlMs });
         if (reply.kind === "fenced") return "fenced";
+        this.#renewedAtMs = atMs;
         attempt = 0;
       } catch (error) {
         if (!(error instanceof ColloquyError && error.retryable)) return "corrupt";

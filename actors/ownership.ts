@@ -103,8 +103,10 @@ export class Ownership {
     let owned = 0;
     let standby: string | undefined;
     let halted: string | undefined;
-    for (const [shard, { state }] of this.#namespace.keepers.entries()) {
+    for (const [shard, keeper] of this.#namespace.keepers.entries()) {
+      const { state } = keeper;
       const name = shardName(shard);
+      if (state.kind === "owned" && !keeper.isLeaseFresh) return `${name} has an old lease, which is being renewed`;
       if (state.kind === "owned") owned += 1;
       else if (state.kind === "standby") standby ??= `standing by: ${name} belongs to node ${state.owner}`;
       else if (state.kind === "halted") halted ??= this.#haltedBecause(shard);
@@ -253,6 +255,7 @@ export class Ownership {
       name: shardName(shard),
       open: (epoch) => this.#openShard(shard, epoch, meta, keeper),
       close: (how) => this.#closeShard(shard, how),
+      lastCommitAtMs: () => this.#open.get(shard)?.shard.committer.lastAppliedAtMs ?? Number.NEGATIVE_INFINITY,
       onStateChange: () => this.#refresh(),
     });
     return keeper;

@@ -157,7 +157,7 @@ const APP_OPTIONS = ["bots", "channels", "children"];
 
 const PREFIX = "COLLOQUY_";
 /** Not settings: what the project's own tests read, and what Kubernetes sets for a Service named colloquy. */
-const NOT_SETTINGS = /^COLLOQUY_(?:COUNTS_FILE|TEST_.*|SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_\d+_.*)$/;
+const NOT_SETTINGS = /^COLLOQUY_(?:COUNTS_FILE|SEED|TEST_.*|SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_\d+_.*)$/;
 
 /** The environment variable of a key: `leaseTtlMs` is COLLOQUY_LEASE_TTL_MS; only `redis` has the name that everybody uses. */
 export function variableOf(key: ConfigKey): string {

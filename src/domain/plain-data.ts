@@ -41,6 +41,13 @@ export function freezeAndMeasure(value: unknown, what: string): number {
 
 export class PlainDataError extends TypeError {
   override readonly name = "PlainDataError";
+  /** Without the path, whose keys may be a user's words. */
+  readonly reason: string;
+
+  constructor(path: string | null, reason: string) {
+    super(`${path} ${reason}`);
+    this.reason = reason;
+  }
 }
 
 const NUMBER_SIZE = 8;
@@ -53,18 +60,18 @@ function walk(value: unknown, path: string | null, depth: number): number {
     case "boolean":
       return 5;
     case "number":
-      if (!Number.isFinite(value)) throw new PlainDataError(`${path} is ${value}; JSON has no such number`);
+      if (!Number.isFinite(value)) throw new PlainDataError(path, `is ${value}; JSON has no such number`);
       return NUMBER_SIZE;
     case "object":
       return value === null ? 4 : (frozenHere.get(value) ?? walkObject(value, path, depth));
     default:
-      throw new PlainDataError(`${path} is ${article(typeof value)}; only plain JSON data can be kept`);
+      throw new PlainDataError(path, `is ${article(typeof value)}; only plain JSON data can be kept`);
   }
 }
 
 function walkObject(value: object, path: string | null, depth: number): number {
   if (depth >= PLAIN_DEPTH_MAX) {
-    throw new PlainDataError(`${path} is nested deeper than ${PLAIN_DEPTH_MAX} levels, or a cycle`);
+    throw new PlainDataError(path, `is nested deeper than ${PLAIN_DEPTH_MAX} levels, or a cycle`);
   }
   let size = 2;
   if (Array.isArray(value)) {
@@ -82,15 +89,15 @@ function assertPlainObject(value: object, path: string | null): void {
   const prototype = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) {
     const name = prototype.constructor?.name || "object with a prototype";
-    throw new PlainDataError(`${path} is ${article(name)}; only plain JSON data can be kept`);
+    throw new PlainDataError(path, `is ${article(name)}; only plain JSON data can be kept`);
   }
-  if (Object.getOwnPropertySymbols(value).length > 0) throw new PlainDataError(`${path} has a symbol as key`);
+  if (Object.getOwnPropertySymbols(value).length > 0) throw new PlainDataError(path, "has a symbol as key");
 }
 
 function walkMember(value: object, key: string, path: string | null, depth: number): number {
   const descriptor = Object.getOwnPropertyDescriptor(value, key)!;
   const memberPath = path && `${path}.${key}`;
-  if (!("value" in descriptor)) throw new PlainDataError(`${memberPath} is a getter; only plain JSON data can be kept`);
+  if (!("value" in descriptor)) throw new PlainDataError(memberPath, "is a getter; only plain JSON data can be kept");
   return walk(descriptor.value, memberPath, depth + 1);
 }
 
