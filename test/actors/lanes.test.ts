@@ -1,0 +1,675 @@
+// L1 to L4 of actors/lane-actor.ts, with the lanes of a shard on a memory store and the production committer.
+
+import { afterEach, describe, expect, test } from "vitest";
+import { ActorSystem } from "../../actors/actor-system.ts";
+import { Committer } from "../../actors/committer.ts";
+import { Lanes } from "../../actors/lanes.ts";
+import type { Channel, SendOutcome } from "../../src/channels/channel.ts";
+import { decodeLaneState } from "../../src/codec/lane-codec.ts";
+import { encodeOutboxEntry, type OutboxReply } from "../../src/codec/outbox-codec.ts";
+import { encodeRecord } from "../../src/codec/record-codec.ts";
+import { type ConversationKey, conversationKey } from "../../src/domain/ids.ts";
+import type { Delivery } from "../../src/domain/message.ts";
+import { newRecord } from "../../src/domain/record.ts";
+import { CodecError, StoreUnavailableError } from "../../src/errors.ts";
+import { newCounters } from "../../src/metrics.ts";
+import { MemoryData, MemoryStore } from "../../src/store/memory-store.ts";
+import type { Commit, CommitReply, ShardStore } from "../../src/store/shard-store.ts";
+import { type Gate, gate, quiet } from "../support/quiet.ts";
+import { RecordingLog } from "../support/recording-log.ts";
+import { VirtualEnvironment } from "../support/virtual-environment.ts";
+
+const keyOf = (conversation: string, bot = "strict"): ConversationKey =>
+  conversationKey({ bot, channel: "test", conversation });
+
+interface Attempt {
+  readonly key: string;
+  readonly body: string;
+  readonly atMs: number;
+  readonly to: string;
+}
+
+/** The recipient: answers as told, at once or when the test opens the gate. */
+class Recipient {
+  readonly attempts: Attempt[] = [];
+  readonly #environment: VirtualEnvironment;
+  answers: SendOutcome[] = [];
+  held: Gate<SendOutcome>[] | null = null;
+  inFlight = 0;
+  inFlightMax = 0;
+
+  constructor(environment: VirtualEnvironment) {
+    this.#environment = environment;
+  }
+
+  send = async (delivery: Delivery): Promise<SendOutcome> => {
+    const { idempotencyKey: key, to } = delivery;
+    const body = Buffer.from(delivery.body).toString();
+    this.attempts.push({ key, body, to: to.conversation, atMs: this.#environment.nowMs() });
+    this.inFlight += 1;
+    this.inFlightMax = Math.max(this.inFlightMax, this.inFlight);
+    const held = this.held;
+    const answer = gate<SendOutcome>();
+    if (held === null) answer.open(this.answers.shift() ?? { kind: "delivered" });
+    else held.push(answer);
+    const outcome = await answer.promise;
+    this.inFlight -= 1;
+    return outcome;
+  };
+
+  get bodies(): string[] {
+    return this.attempts.map(({ body }) => body);
+  }
+
+  channel(): Channel {
+    return { name: "test", delivery: "lane", render: () => new Uint8Array(), send: this.send };
+  }
+}
+
+/** One life of a shard's owner: lanes and committer on shared data. */
+class Life {
+  readonly log: RecordingLog = new RecordingLog();
+  readonly wakeUps: { key: ConversationKey; delayMs: number; atMs: number; durable: boolean }[] = [];
+  readonly lost: string[] = [];
+  readonly lanes: Lanes;
+  readonly committer: Committer;
+  readonly #store: ShardStore;
+  readonly #actors: ActorSystem;
+  readonly commits: Commit[] = [];
+  /** While true, commits reach Redis and their answers do not come back. */
+  answersAreLost = false;
+  redisIsAway = false;
+  #dead = false;
+
+  constructor(world: World, epoch: number) {
+    const { environment, recipient } = world;
+    this.#store = new MemoryStore(environment, world.data).shard(0);
+    this.#actors = new ActorSystem({
+      after: environment.after,
+      onCrash: (_actor, error) => {
+        throw error;
+      },
+    });
+    const commit = async (commit: Commit): Promise<CommitReply> => {
+      if (this.#dead) return new Promise(() => undefined);
+      if (this.redisIsAway) throw new StoreUnavailableError("away");
+      this.commits.push(commit);
+      const reply = await this.#store.commit(commit);
+      if (this.answersAreLost) throw new StoreUnavailableError("answer lost");
+      return reply;
+    };
+    this.committer = new Committer({
+      environment,
+      log: this.log.log,
+      counters: newCounters(),
+      store: { commit },
+      epoch,
+      leaseMs: 5_000,
+      ackDelayMs: 20,
+      commitKeysMax: 4_000,
+      commitBytesMax: 4_194_304,
+      transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
+      onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
+      onInboxDone: () => undefined,
+      onLost: (reason) => this.lost.push(reason),
+    });
+    this.lanes = new Lanes({
+      environment,
+      log: this.log.log,
+      counters: newCounters(),
+      store: this.#store,
+      family: this.#actors.family("lane"),
+      bot: (name) => ({
+        name,
+        version: 1,
+        initialState: () => null,
+        onMessage: (state) => state,
+        ordering: name === "available" ? "available" : "strict",
+      }),
+      channel: (name) => (name === "test" ? recipient.channel() : undefined),
+      committer: this.committer,
+      wakeUpAfter: (key, delayMs) => {
+        const durable = world.shard.lanes.has(key);
+        this.wakeUps.push({ key, delayMs, atMs: environment.nowMs(), durable });
+        if (world.wakeUpsArrive) environment.after(delayMs, () => this.lanes.ring(key));
+      },
+      laneBacklogMax: 5,
+      laneBacklogBytesMax: 1_000,
+      onRoom: () => undefined,
+    });
+  }
+
+  /** Commits replies of a conversation, as its turn would. */
+  reply(key: ConversationKey, ...bodies: string[]): void {
+    const record = encodeRecord(newRecord({ entry: { ms: 1, seq: 0 }, index: 0 }), 1, "null");
+    const replies: OutboxReply[] = bodies.map((body) => ({
+      key,
+      born: "b0",
+      outSeq: Number(/\d+$/.exec(body)?.[0]),
+      body: Buffer.from(body),
+    }));
+    this.committer.add({
+      key,
+      takeWrite: () => ({
+        write: { key, record, ids: null, idsTtlMs: null, transcript: [] },
+        replies,
+        consumed: [],
+      }),
+      committed: () => undefined,
+    });
+  }
+
+  /** kill -9 */
+  kill(): void {
+    this.#dead = true;
+    this.committer.stop();
+    this.lanes.stop();
+    this.#actors.stop();
+  }
+}
+
+class World {
+  readonly environment: VirtualEnvironment = new VirtualEnvironment(5);
+  readonly data: MemoryData = new MemoryData();
+  readonly recipient: Recipient = new Recipient(this.environment);
+  wakeUpsArrive = true;
+  #epoch = 0;
+  lives: Life[] = [];
+
+  get shard() {
+    return this.data.shard(0);
+  }
+
+  async life(): Promise<Life> {
+    const store = new MemoryStore(this.environment, this.data).shard(0);
+    await store.acquire({ node: "n", observedEpoch: this.#epoch, leaseMs: 5_000 });
+    this.#epoch += 1;
+    const life = new Life(this, this.#epoch);
+    this.lives.push(life);
+    await life.lanes.recover();
+    return life;
+  }
+
+  laneState(key: ConversationKey) {
+    const stored = this.shard.lanes.get(key);
+    return stored === undefined ? null : decodeLaneState(stored);
+  }
+
+  deadLetters(): { reason: string; outSeq: number; body: string }[] {
+    return this.shard.dead.entries.map(({ bytes }) => {
+      const letter = JSON.parse(Buffer.from(bytes).toString()) as { reason: string; outSeq: number; body: string };
+      return { ...letter, body: Buffer.from(letter.body, "base64").toString() };
+    });
+  }
+
+  /** Everything that was replied is delivered and acknowledged, or buried. */
+  async through(limitMs: number): Promise<void> {
+    await quiet();
+    await this.environment.until(() => this.outboxIsEmpty, limitMs, "the outbox is worked off");
+  }
+
+  get outboxIsEmpty(): boolean {
+    return this.shard.outbox.entries.length === 0;
+  }
+}
+
+let world: World;
+const fresh = async (): Promise<Life> => {
+  world = new World();
+  return world.life();
+};
+afterEach(() => {
+  for (const life of world.lives) life.kill();
+});
+
+const RETRY: SendOutcome = { kind: "retryable", reason: "HTTP 503" };
+
+describe("one attempt of a lane is in flight (L1)", () => {
+  test("the next reply goes out only after the 2xx of the one before, in the order of the commits", async () => {
+    const life = await fresh();
+    world.recipient.held = [];
+    life.reply(keyOf("c"), "r1", "r2");
+    await quiet();
+    life.reply(keyOf("c"), "r3");
+    for (let sent = 1; sent <= 3; sent += 1) {
+      await quiet();
+      expect(world.recipient.bodies).toEqual(["r1", "r2", "r3"].slice(0, sent));
+      world.recipient.held.shift()!.open({ kind: "delivered" });
+    }
+    await world.through(1_000);
+    expect(world.recipient.inFlightMax).toBe(1);
+  });
+
+  test("lanes of other conversations wait for nothing", async () => {
+    const life = await fresh();
+    world.recipient.held = [];
+    for (let c = 0; c < 50; c += 1) life.reply(keyOf(`c${c}`), "r1");
+    await quiet();
+    expect(world.recipient.inFlight).toBe(50);
+    for (const each of world.recipient.held) each.open({ kind: "delivered" });
+    await world.through(1_000);
+  });
+
+  test("nothing is sent before the commit that contains it was answered (P4)", async () => {
+    const life = await fresh();
+    life.answersAreLost = true;
+    life.reply(keyOf("c"), "r1");
+    await world.environment.pass(3_000);
+    expect(world.shard.outbox.entries).toHaveLength(1); // it is durable, and nobody here knows
+    expect(world.recipient.attempts).toEqual([]);
+    life.answersAreLost = false;
+    await world.environment.until(() => world.recipient.attempts.length === 1, 2_000, "sent");
+  });
+});
+
+describe("a failed attempt", () => {
+  for (const failure of [RETRY, { kind: "ambiguous", reason: "time-out" } as const]) {
+    test(`that was ${failure.kind} is repeated with the same key and bytes, and the order is kept (L2, attack B14)`, async () => {
+      const life = await fresh();
+      world.recipient.answers = [failure, failure, failure];
+      life.reply(keyOf("c"), "r1", "r2");
+      life.reply(keyOf("other"), "r1");
+      await quiet();
+      life.reply(keyOf("c"), "r3");
+      await world.through(60_000);
+      const mine = world.recipient.attempts.filter(({ to }) => to === "c");
+      const other = world.recipient.attempts.filter(({ to }) => to === "other");
+      expect(mine.length + other.length).toBe(7);
+      expect([...new Set(mine.map(({ body }) => body))]).toEqual(["r1", "r2", "r3"]);
+      expect(mine.map(({ body }) => body)).toEqual([...mine.map(({ body }) => body)].sort());
+      expect(new Set(mine.map(({ key, body }) => `${key} ${body}`)).size).toBe(3);
+      expect(world.laneState(keyOf("c"))).toBeNull(); // it flows again, durably
+      await world.environment.pass(100);
+      expect(world.shard.lanes.size).toBe(0);
+    });
+  }
+
+  test("leaves its state durable before anything waits for a wake-up (L3, attack A1)", async () => {
+    const life = await fresh();
+    world.recipient.answers = [RETRY];
+    life.reply(keyOf("c"), "r1");
+    await quiet();
+    expect(life.wakeUps).toMatchObject([{ key: keyOf("c"), durable: true }]);
+    expect(world.laneState(keyOf("c"))).toMatchObject({
+      state: "retrying",
+      outSeq: 1,
+      attempts: 1,
+      reason: "HTTP 503",
+      firstFailedAtMs: world.environment.nowMs(),
+      nextAtMs: world.environment.nowMs() + life.wakeUps[0]!.delayMs,
+    });
+  });
+
+  test("schedules nothing while Redis does not say that the state is durable; the wake-up follows when it does", async () => {
+    const life = await fresh();
+    world.recipient.held = [];
+    life.reply(keyOf("c"), "r1");
+    await quiet();
+    life.redisIsAway = true;
+    world.recipient.held.shift()!.open(RETRY);
+    world.recipient.held = null;
+    await world.environment.pass(100);
+    expect(life.wakeUps).toEqual([]);
+    life.redisIsAway = false;
+    await world.environment.until(() => life.wakeUps.length === 1, 5_000, "scheduled");
+    await world.through(5_000);
+  });
+
+  test("waits longer each time, 200 ms doubling to 5 minutes, and counts on from the first failure", async () => {
+    const life = await fresh();
+    world.recipient.answers = Array.from({ length: 16 }, () => RETRY);
+    life.reply(keyOf("c"), "r1");
+    await world.environment.until(() => life.wakeUps.length === 16, 24 * 3_600_000, "failed 16 times");
+    for (const [i, { delayMs }] of life.wakeUps.entries()) {
+      const whole = Math.min(300_000, 200 * 2 ** i);
+      expect(delayMs).toBeGreaterThanOrEqual(whole / 2);
+      expect(delayMs).toBeLessThanOrEqual(whole);
+    }
+    const [first] = world.recipient.attempts;
+    expect(world.laneState(keyOf("c"))).toMatchObject({ attempts: 16, firstFailedAtMs: first!.atMs });
+  });
+
+  test("honours Retry-After, and a shorter one does not shorten the backoff", async () => {
+    const life = await fresh();
+    world.recipient.answers = [
+      { ...RETRY, retryAfterMs: 90_000 },
+      { ...RETRY, retryAfterMs: 1 },
+    ];
+    life.reply(keyOf("c"), "r1");
+    await world.through(200_000);
+    const [first, second, third] = world.recipient.attempts.map(({ atMs }) => atMs);
+    expect(second! - first!).toBeGreaterThanOrEqual(90_000);
+    expect(second! - first!).toBeLessThanOrEqual(91_001); // at the latest by the sweep
+    expect(third! - second!).toBeGreaterThanOrEqual(200);
+  });
+
+  test("is not repeated by replies that arrive or rings that come early", async () => {
+    const life = await fresh();
+    world.recipient.answers = [{ ...RETRY, retryAfterMs: 60_000 }];
+    life.reply(keyOf("c"), "r1");
+    await quiet();
+    for (let i = 2; i <= 5; i += 1) {
+      life.reply(keyOf("c"), `r${i}`);
+      life.lanes.ring(keyOf("c"));
+      await world.environment.pass(1_000);
+    }
+    life.lanes.ring(keyOf("nobody's"));
+    expect(world.recipient.attempts).toHaveLength(1);
+    await world.through(61_000);
+    expect(world.recipient.bodies).toEqual(["r1", "r1", "r2", "r3", "r4", "r5"]);
+  });
+});
+
+describe("attack: BullMQ as wake-up", () => {
+  test("the sweep rings lanes whose wake-ups are lost, a second late at the most", async () => {
+    const life = await fresh();
+    world.wakeUpsArrive = false;
+    world.recipient.answers = [RETRY, RETRY];
+    life.reply(keyOf("c"), "r1", "r2");
+    await world.through(10_000);
+    const [first, second, third] = world.recipient.attempts.map(({ atMs }) => atMs);
+    expect(second! - first!).toBeLessThanOrEqual(200 + 1_000);
+    expect(third! - second!).toBeLessThanOrEqual(400 + 1_000);
+    expect(world.recipient.bodies).toEqual(["r1", "r1", "r1", "r2"]);
+  });
+
+  test("wake-ups that come twice, late or for a lane that flows cost nothing", async () => {
+    const life = await fresh();
+    world.recipient.answers = [RETRY];
+    life.reply(keyOf("c"), "r1");
+    await world.through(10_000);
+    for (let i = 0; i < 10; i += 1) life.lanes.ring(keyOf("c"));
+    await world.environment.pass(10_000);
+    expect(world.recipient.attempts).toHaveLength(2);
+  });
+});
+
+describe("a new owner goes on from the outbox, its acknowledgements and the lane states", () => {
+  test("a kill between send and acknowledgement repeats the same key and bytes, and nothing else", async () => {
+    const first = await fresh();
+    first.reply(keyOf("c"), "r1", "r2", "r3");
+    await quiet(); // all three arrived; their acknowledgements wait for the next commit
+    expect(world.recipient.bodies).toEqual(["r1", "r2", "r3"]);
+    first.kill();
+    const sent = [...world.recipient.attempts];
+    await world.life();
+    await world.through(1_000);
+    expect(world.recipient.attempts.slice(3).map(({ key, body }) => ({ key, body }))).toEqual(
+      sent.map(({ key, body }) => ({ key, body })),
+    );
+  });
+
+  test("what was acknowledged in part goes on behind it", async () => {
+    const first = await fresh();
+    world.recipient.held = [];
+    first.reply(keyOf("c"), "r1", "r2", "r3");
+    await quiet();
+    world.recipient.held.shift()!.open({ kind: "delivered" });
+    await world.environment.pass(100); // its acknowledgement is durable; r2 is in flight
+    expect(world.shard.acks.size).toBe(1);
+    first.kill();
+    world.recipient.held = null;
+    await world.life();
+    await world.through(1_000);
+    expect(world.recipient.bodies).toEqual(["r1", "r2", "r2", "r3"]);
+    expect(world.shard.acks.size).toBe(0);
+  });
+
+  test("a retrying lane keeps its place, attempts and time; a reply that comes meanwhile waits behind", async () => {
+    const first = await fresh();
+    world.recipient.answers = [RETRY, { ...RETRY, retryAfterMs: 30_000 }];
+    first.reply(keyOf("c"), "r1", "r2");
+    await world.environment.until(() => first.wakeUps.length === 2, 10_000, "failed twice");
+    const before = world.laneState(keyOf("c"));
+    first.kill();
+    const second = await world.life();
+    second.reply(keyOf("c"), "r3");
+    world.recipient.answers = [RETRY];
+    await world.environment.pass(20_000);
+    expect(world.recipient.attempts).toHaveLength(2);
+    expect(world.laneState(keyOf("c"))).toEqual(before);
+    await world.environment.until(() => second.wakeUps.length === 1, 20_000, "failed a third time");
+    expect(world.laneState(keyOf("c"))).toMatchObject({ attempts: 3, firstFailedAtMs: before!.firstFailedAtMs });
+    await world.through(20_000);
+    expect(world.recipient.bodies).toEqual(["r1", "r1", "r1", "r1", "r2", "r3"]);
+  });
+
+  test("recover says how many replies and retrying lanes it found, over many pages of the outbox", async () => {
+    const first = await fresh();
+    world.recipient.answers = Array.from({ length: 3 }, () => ({ ...RETRY, retryAfterMs: 60_000 }));
+    for (let i = 1; i <= 50; i += 1) {
+      first.reply(keyOf(`c${i % 3}`), `r${i}`);
+      await quiet();
+    }
+    first.kill();
+    const store = new MemoryStore(world.environment, world.data).shard(0);
+    expect(await store.readOutbox({ after: { ms: 0, seq: 0 }, count: 100 })).toHaveLength(50);
+    const next = new Life(world, 2);
+    world.lives.push(next);
+    expect(await next.lanes.recover()).toEqual({ replies: 50, retrying: 3 });
+  });
+
+  test("an outbox entry that is damaged opens nothing: it stays, and the error says so", async () => {
+    world = new World();
+    const bytes = Buffer.from(encodeOutboxEntry([{ key: keyOf("c"), born: "b0", outSeq: 1, body: Buffer.from("r1") }]));
+    bytes[bytes.length - 1]! ^= 1;
+    world.shard.outbox.add(bytes, 1);
+    await expect(world.life()).rejects.toThrow(CodecError);
+    expect(world.recipient.attempts).toEqual([]);
+    expect(world.shard.outbox.entries).toHaveLength(1);
+  });
+
+  test("replies of a channel that this node does not run stay in the outbox and stop nobody", async () => {
+    world = new World();
+    const elsewhere = conversationKey({ bot: "strict", channel: "elsewhere", conversation: "c" });
+    world.shard.outbox.add(encodeOutboxEntry([{ key: elsewhere, born: "b0", outSeq: 1, body: Buffer.from("r1") }]), 1);
+    const life = await world.life();
+    life.reply(keyOf("c"), "r1");
+    await world.environment.until(() => world.recipient.attempts.length === 1, 1_000, "sent");
+    await world.environment.pass(1_000);
+    expect(world.shard.outbox.entries).toHaveLength(1);
+    expect(life.log.at("error", "unknown channel")).not.toEqual([]);
+  });
+});
+
+describe("a terminal answer, ordering strict", () => {
+  const TERMINAL: SendOutcome = { kind: "terminal", reason: "HTTP 400" };
+
+  test("halts the lane durably; nothing is sent past it, whatever rings, and nothing of it is lost", async () => {
+    const life = await fresh();
+    world.recipient.answers = [{ kind: "delivered" }, TERMINAL];
+    life.reply(keyOf("c"), "r1", "r2", "r3");
+    await quiet();
+    life.reply(keyOf("c"), "r4");
+    life.reply(keyOf("other"), "r1");
+    life.lanes.ring(keyOf("c"));
+    await world.environment.pass(600_000);
+    expect(world.recipient.attempts.map(({ to, body }) => `${to} ${body}`)).toEqual(["c r1", "c r2", "other r1"]);
+    expect([...world.shard.lanes.keys()]).toEqual([keyOf("c")]);
+    expect(world.laneState(keyOf("c"))).toMatchObject({ state: "halted", outSeq: 2, attempts: 1, reason: "HTTP 400" });
+    expect(world.deadLetters()).toEqual([]);
+    expect(world.outboxIsEmpty).toBe(false);
+  });
+
+  test("stays halted for the next owner", async () => {
+    const first = await fresh();
+    world.recipient.answers = [TERMINAL];
+    first.reply(keyOf("c"), "r1", "r2");
+    await world.environment.pass(100);
+    first.kill();
+    const second = await world.life();
+    second.reply(keyOf("c"), "r3");
+    second.lanes.ring(keyOf("c"));
+    await world.environment.pass(600_000);
+    expect(world.recipient.bodies).toEqual(["r1"]);
+    expect(world.laneState(keyOf("c"))).toMatchObject({ state: "halted", outSeq: 1 });
+  });
+
+  test("attack A12: a halted lane halts nobody else, and its conversation only at the lane's bound", async () => {
+    const life = await fresh();
+    world.recipient.answers = [TERMINAL];
+    life.reply(keyOf("c"), "r1");
+    await quiet();
+    let woken = 0;
+    const hasRoom = (): boolean => life.lanes.hasRoom(keyOf("c"), 0, 0, () => (woken += 1));
+    expect(hasRoom()).toBe(true);
+    life.reply(keyOf("c"), "r2", "r3", "r4", "r5");
+    await quiet();
+    expect(hasRoom()).toBe(false);
+    expect(life.lanes.hasRoom(keyOf("other"), 0, 0, () => undefined)).toBe(true);
+    expect(woken).toBe(0);
+  });
+});
+
+describe("a terminal answer, ordering available", () => {
+  test("attack B11: the reply becomes a dead letter, and the next is sent only after the commit that says so", async () => {
+    const life = await fresh();
+    const key = keyOf("c", "available");
+    world.recipient.held = [];
+    life.reply(key, "r1", "r2");
+    await quiet();
+    life.redisIsAway = true;
+    world.recipient.held.shift()!.open({ kind: "terminal", reason: "HTTP 400" });
+    await world.environment.pass(5_000);
+    expect(world.recipient.bodies).toEqual(["r1"]); // passed nothing that is not durable
+    expect(world.deadLetters()).toEqual([]);
+    life.redisIsAway = false;
+    await world.environment.until(() => world.recipient.attempts.length === 2, 5_000, "went on");
+    expect(world.deadLetters()).toMatchObject([{ reason: "HTTP 400", outSeq: 1, body: "r1" }]);
+    world.recipient.held.shift()!.open({ kind: "delivered" });
+    await world.through(1_000);
+    expect(world.shard.lanes.size).toBe(0);
+  });
+
+  test("attack B11: a fenced owner passes nothing: its successor sends the refused reply first", async () => {
+    const old = await fresh();
+    const key = keyOf("c", "available");
+    world.recipient.held = [];
+    old.reply(key, "r1", "r2");
+    await quiet();
+    const zombieAnswer = world.recipient.held.shift()!;
+    const next = await world.life(); // took over while the old one was stopped
+    zombieAnswer.open({ kind: "terminal", reason: "HTTP 401: token revoked" });
+    for (const each of world.recipient.held.splice(0)) each.open({ kind: "delivered" });
+    world.recipient.held = null;
+    await world.through(10_000);
+    expect(old.lost).toEqual(["fenced"]);
+    expect(next.lost).toEqual([]);
+    expect(world.recipient.bodies).toEqual(["r1", "r1", "r2"]);
+    expect(world.deadLetters()).toEqual([]);
+  });
+
+  test("after failed attempts the lane flows again behind the dead letter", async () => {
+    const life = await fresh();
+    world.recipient.answers = [RETRY, { kind: "terminal", reason: "HTTP 400" }];
+    life.reply(keyOf("c", "available"), "r1", "r2");
+    await world.through(10_000);
+    await world.environment.pass(100);
+    expect(world.recipient.bodies).toEqual(["r1", "r1", "r2"]);
+    expect(world.shard.lanes.size).toBe(0);
+    expect(world.deadLetters()).toHaveLength(1);
+  });
+});
+
+describe.each(["strict", "available"])("a recipient that is gone, ordering %s (attack H3)", (ordering) => {
+  test("closes the lane: what waits and what comes later are dead letters, nothing is sent, the next owner knows", async () => {
+    const first = await fresh();
+    const key = keyOf("c", ordering);
+    world.recipient.answers = [{ kind: "gone", reason: "HTTP 410" }];
+    first.reply(key, "r1", "r2");
+    await world.through(10_000);
+    first.reply(key, "r3");
+    await world.environment.until(() => world.deadLetters().length === 3, 10_000, "buried, too");
+    first.kill();
+    const second = await world.life();
+    second.reply(key, "r4");
+    await world.environment.until(() => world.deadLetters().length === 4, 10_000, "buried by the next owner");
+    await world.environment.pass(1_000);
+    expect(world.deadLetters().map(({ body, reason }) => `${body} ${reason}`)).toEqual([
+      "r1 HTTP 410",
+      "r2 HTTP 410",
+      "r3 HTTP 410",
+      "r4 HTTP 410",
+    ]);
+    expect(world.recipient.bodies).toEqual(["r1"]);
+    expect(world.laneState(key)).toMatchObject({ state: "closed" });
+    expect(world.outboxIsEmpty).toBe(true);
+  });
+});
+
+describe("a backlog is bounded (L4, P7)", () => {
+  test("over `laneBacklogMax` its conversation gets no room, uncommitted replies included, and is called once one left", async () => {
+    const life = await fresh();
+    world.recipient.held = [];
+    const key = keyOf("c");
+    expect(life.lanes.hasRoom(key, 99, 0, () => undefined)).toBe(true); // what is uncommitted has its own bound
+    life.reply(key, "r1", "r2", "r3");
+    await quiet();
+    let woken = 0;
+    const onRoom = (): void => {
+      woken += 1;
+    };
+    expect(life.lanes.hasRoom(key, 1, 0, onRoom)).toBe(true);
+    expect(life.lanes.hasRoom(key, 2, 0, onRoom)).toBe(false);
+    expect(life.lanes.hasRoom(key, 0, 1_000, onRoom)).toBe(false); // bytes count as well
+    await quiet();
+    expect(woken).toBe(0);
+    world.recipient.held.shift()!.open({ kind: "delivered" });
+    await quiet();
+    expect(woken).toBe(1);
+    world.recipient.held.shift()!.open({ kind: "delivered" });
+    await quiet();
+    expect(woken).toBe(1); // once per refusal
+  });
+
+  test("undelivered bytes are counted while they are in memory, and are none at the end", async () => {
+    const life = await fresh();
+    world.recipient.answers = [RETRY];
+    life.reply(keyOf("c"), "r1", "r22");
+    await quiet();
+    expect(life.lanes.bytes).toBe(5);
+    await world.through(10_000);
+    expect(life.lanes.bytes).toBe(0);
+  });
+
+  test("a lane leaves memory with its conversation only when nothing of it waits", async () => {
+    const life = await fresh();
+    world.recipient.answers = [{ ...RETRY, retryAfterMs: 5_000 }];
+    life.reply(keyOf("c"), "r1");
+    await quiet();
+    life.lanes.release(keyOf("c"));
+    await world.through(10_000);
+    life.lanes.release(keyOf("c"));
+    life.reply(keyOf("c"), "r2");
+    await world.environment.until(() => world.recipient.attempts.length === 3, 1_000, "a new lane sends");
+  });
+});
+
+describe("the end of an owner", () => {
+  test("a stopped lane sends nothing more and acknowledges nothing, whatever the attempt under way answers", async () => {
+    for (const answer of [{ kind: "delivered" } as const, RETRY, { kind: "terminal", reason: "x" } as const]) {
+      const life = await fresh();
+      world.recipient.held = [];
+      life.reply(keyOf("c"), "r1", "r2");
+      await quiet();
+      const commits = life.commits.length;
+      life.lanes.stop();
+      world.recipient.held.shift()!.open(answer);
+      await world.environment.pass(60_000);
+      expect(world.recipient.bodies).toEqual(["r1"]);
+      expect(life.commits).toHaveLength(commits);
+    }
+  });
+
+  test("lanes are quiet when nothing is being sent; one that waits for its retry does not hold up a drain (attack A16)", async () => {
+    const life = await fresh();
+    world.recipient.held = [];
+    life.reply(keyOf("c"), "r1");
+    await quiet();
+    expect(life.lanes.isQuiet).toBe(false);
+    world.recipient.held.shift()!.open({ ...RETRY, retryAfterMs: 60_000 });
+    await quiet();
+    expect(life.lanes.isQuiet).toBe(true);
+    expect(world.outboxIsEmpty).toBe(false);
+  });
+});
