@@ -8,10 +8,40 @@ export default defineConfig({
   test: {
     reporters: ["default", "./test/support/closing-line-reporter.ts"],
     projects: [
-      { extends: true, test: { name: "unit", include: ["test/**/*.test.ts"], exclude: ["test/system/**", "test/short/**", "test/page/**"], testTimeout: 60_000 } },
-      { extends: true, test: { name: "short", include: ["test/short/**/*.test.ts"], fileParallelism: false, testTimeout: 120_000, hookTimeout: 60_000, sequence: { groupOrder: 1 } } },
-      { extends: true, test: { name: "system", include: ["test/system/**/*.test.ts"], fileParallelism: false, testTimeout: 600_000, hookTimeout: 60_000 } },
-      { extends: true, test: { name: "page", include: ["test/page/**/*.test.ts"], fileParallelism: false, testTimeout: 120_000 } },
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/system/**", "test/short/**", "test/page/**"],
+          testTimeout: 60_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "short",
+          include: ["test/short/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 60_000,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "system",
+          include: ["test/system/**/*.test.ts"],
+          fileParallelism: false,
+          testTimeout: 600_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        extends: true,
+        test: { name: "page", include: ["test/page/**/*.test.ts"], fileParallelism: false, testTimeout: 120_000 },
+      },
     ],
   },
 });

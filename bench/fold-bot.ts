@@ -15,7 +15,7 @@ export function nextFold(h: number, text: string): number {
   return next >>> 0;
 }
 
-export const foldReply = (n: number, h: number): string => `${n} ${h.toString(16)}`;
+export const foldReply = (n: number, h: number): string => `${n} ${h}`;
 
 export const foldBot: BotDefinition<FoldState> = defineBot<FoldState>({
   name: "fold",

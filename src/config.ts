@@ -79,7 +79,7 @@ const schema = z.strictObject({
     .describe("bearer token of /admin away from loopback, e.g. from: openssl rand -hex 32"),
 
   // ownership and durability
-  shards: count(4, 1, 256, "units of ownership and commit; fixed when a namespace is first used"),
+  shards: count(1, 1, 256, "units of ownership and commit; fixed when a namespace is first used"),
   durability: oneOf(
     ["always", "everysec", "none", "assumed"],
     "always",

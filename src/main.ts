@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --max-semi-space-size=64
 // Main: the process. The only reader of process.env, and the only one who exits.
 
 import { createApp } from "./app.ts";

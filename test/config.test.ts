@@ -34,7 +34,7 @@ describe("defaults", () => {
       namespace: "colloquy",
       logLevel: "info",
       order: "arrival",
-      shards: 4,
+      shards: 1,
       durability: "always",
       leaseTtlMs: 5_000,
       redisMemoryRatioMax: 0.75,
