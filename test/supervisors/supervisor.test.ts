@@ -1,0 +1,204 @@
+// V1 to V3 of supervisors/supervisor.ts, and the two trees as they are written down.
+
+import { describe, expect, test } from "vitest";
+import type { ChildSpec } from "../../supervisors/child-spec.ts";
+import { rootSupervisor } from "../../supervisors/root-supervisor.ts";
+import { Supervisor } from "../../supervisors/supervisor.ts";
+import { type Gate, gate, quiet } from "../support/quiet.ts";
+import { RecordingLog } from "../support/recording-log.ts";
+import { VirtualEnvironment } from "../support/virtual-environment.ts";
+
+class Rig {
+  readonly environment: VirtualEnvironment = new VirtualEnvironment(1);
+  readonly log: RecordingLog = new RecordingLog();
+  readonly events: string[] = [];
+  readonly gates: Map<string, Gate<void>> = new Map();
+
+  /** A child whose start and stop end when their gate, if there is one, is opened. */
+  child(id: string, shutdownMs = 1_000): ChildSpec {
+    const step = (what: string) => async (): Promise<void> => {
+      this.events.push(`${what} ${id}`);
+      await this.gates.get(`${what} ${id}`)?.promise;
+      this.events.push(`${what === "start" ? "started" : "stopped"} ${id}`);
+    };
+    return { id, shutdownMs, start: step("start"), stop: step("stop") };
+  }
+
+  hold(step: string): Gate<void> {
+    const held = gate();
+    this.gates.set(step, held);
+    return held;
+  }
+
+  supervisor(...children: ChildSpec[]): Supervisor {
+    return new Supervisor({ id: "top", strategy: "rest_for_one", children }, this.environment, this.log.log);
+  }
+}
+
+describe("ordered start, reverse stop (V1)", () => {
+  test("a child starts only after all before it have started", async () => {
+    const rig = new Rig();
+    const held = rig.hold("start b");
+    const started = rig.supervisor(rig.child("a"), rig.child("b"), rig.child("c")).start();
+    await rig.environment.pass(600_000);
+    expect(rig.events).toEqual(["start a", "started a", "start b"]);
+    held.open();
+    await started;
+    expect(rig.events.slice(2)).toEqual(["start b", "started b", "start c", "started c"]);
+  });
+
+  test("a child stops only after all behind it have stopped, and each once", async () => {
+    const rig = new Rig();
+    const supervisor = rig.supervisor(rig.child("a"), rig.child("b"), rig.child("c"));
+    await supervisor.start();
+    rig.events.length = 0;
+    const held = rig.hold("stop b");
+    const stopped = supervisor.stop();
+    await quiet();
+    expect(rig.events).toEqual(["stop c", "stopped c", "stop b"]);
+    held.open();
+    await stopped;
+    expect(rig.events.slice(2)).toEqual(["stop b", "stopped b", "stop a", "stopped a"]);
+    await supervisor.stop();
+    expect(rig.events).toHaveLength(6);
+  });
+
+  test("steps that are plain functions are steps like others", async () => {
+    const rig = new Rig();
+    const plain: ChildSpec = {
+      id: "plain",
+      shutdownMs: 0,
+      start: () => void rig.events.push("start plain"),
+      stop: () => void rig.events.push("stop plain"),
+    };
+    const supervisor = rig.supervisor(plain, rig.child("a"));
+    await supervisor.start();
+    await supervisor.stop();
+    expect(rig.events).toEqual(["start plain", "start a", "started a", "stop a", "stopped a", "stop plain"]);
+    expect(rig.log.lines).toEqual([]);
+  });
+
+  test("a supervisor is a child of another", async () => {
+    const rig = new Rig();
+    const inner = rig.supervisor(rig.child("x"), rig.child("y"));
+    const outer = rig.supervisor(
+      rig.child("a"),
+      { id: "inner", shutdownMs: 1_000, start: () => inner.start(), stop: () => inner.stop() },
+      rig.child("b"),
+    );
+    await outer.start();
+    await outer.stop();
+    expect(rig.events.filter((event) => /^(start|stop) /.test(event))).toEqual([
+      "start a",
+      "start x",
+      "start y",
+      "start b",
+      "stop b",
+      "stop y",
+      "stop x",
+      "stop a",
+    ]);
+  });
+});
+
+describe("a failed start (V2)", () => {
+  for (const how of ["rejects", "throws"]) {
+    test(`that ${how} stops in reverse what had started, starts nothing more, and is the supervisor's own failure`, async () => {
+      const rig = new Rig();
+      const failure = new Error("port in use");
+      const failing: ChildSpec = {
+        id: "failing",
+        shutdownMs: 1_000,
+        start: () => {
+          if (how === "throws") throw failure;
+          return Promise.reject(failure);
+        },
+        stop: () => void rig.events.push("stop failing"),
+      };
+      const supervisor = rig.supervisor(rig.child("a"), rig.child("b"), failing, rig.child("c"));
+      await expect(supervisor.start()).rejects.toBe(failure);
+      expect(rig.events.slice(4)).toEqual(["stop b", "stopped b", "stop a", "stopped a"]);
+      await supervisor.stop(); // nothing is left to stop
+      expect(rig.events).toHaveLength(8);
+    });
+  }
+
+  test("whose clean-up fails or hangs is still the failure of the start", async () => {
+    const rig = new Rig();
+    const failure = new Error("the first");
+    rig.hold("stop b");
+    const supervisor = rig.supervisor(
+      { ...rig.child("a"), stop: () => Promise.reject(new Error("the second")) },
+      rig.child("b", 2_000),
+      { ...rig.child("c"), start: () => Promise.reject(failure) },
+    );
+    const started = supervisor.start().catch((error: unknown) => error);
+    await quiet();
+    await rig.environment.pass(2_000);
+    expect(await started).toBe(failure);
+  });
+});
+
+describe("a child that does not stop in time (V3)", () => {
+  test("is left behind after its own `shutdownMs` and named once; the others stop all the same", async () => {
+    const rig = new Rig();
+    const supervisor = rig.supervisor(rig.child("a"), rig.child("stuck", 3_000), rig.child("c"));
+    await supervisor.start();
+    rig.events.length = 0;
+    const held = rig.hold("stop stuck");
+    const stopped = supervisor.stop();
+    await rig.environment.pass(2_999);
+    expect(rig.events).toEqual(["stop c", "stopped c", "stop stuck"]);
+    await rig.environment.pass(1);
+    await stopped;
+    expect(rig.events.slice(3)).toEqual(["stop a", "stopped a"]);
+    expect(rig.log.at("warn").map((line) => JSON.parse(line) as object)).toMatchObject([
+      { supervisor: "top", child: "stuck", shutdownMs: 3_000 },
+    ]);
+    held.fail(new Error("late")); // its end, whatever it is, crashes nobody
+    await quiet();
+    expect(rig.log.at("error", "failed to stop")).toHaveLength(1);
+  });
+
+  test("one that stops in time leaves no timer", async () => {
+    const rig = new Rig();
+    const supervisor = rig.supervisor(rig.child("a", 60_000));
+    await supervisor.start();
+    await supervisor.stop();
+    await expect(rig.environment.until(() => false, 600_000, "idle")).rejects.toThrow("idle");
+    expect(rig.environment.nowMs()).toBe(new VirtualEnvironment(1).nowMs());
+  });
+
+  for (const how of ["rejects", "throws"]) {
+    test(`one whose stop ${how} is named, and the others stop all the same`, async () => {
+      const rig = new Rig();
+      const supervisor = rig.supervisor(rig.child("a"), {
+        ...rig.child("b"),
+        stop: () => {
+          if (how === "throws") throw new Error("no");
+          return Promise.reject(new Error("no"));
+        },
+      });
+      await supervisor.start();
+      await supervisor.stop();
+      expect(rig.events.slice(-2)).toEqual(["stop a", "stopped a"]);
+      expect(rig.log.at("error", '"child":"b"')).toHaveLength(1);
+    });
+  }
+});
+
+test("the root starts from health to ingress: what lives longest comes first, and stops within the time to drain", () => {
+  const part = { start: () => undefined, stop: () => undefined };
+  const spec = rootSupervisor({
+    health: part,
+    store: part,
+    leases: part,
+    shards: part,
+    ingress: part,
+    drainMs: 10_000,
+  });
+  expect(spec.strategy).toBe("rest_for_one");
+  expect(spec.children.map(({ id }) => id)).toEqual(["health", "store", "leases", "shards", "ingress"]);
+  const drained = spec.children.filter(({ id }) => id === "shards" || id === "ingress");
+  expect(drained.reduce((sum, { shutdownMs }) => sum + shutdownMs, 0)).toBeLessThanOrEqual(10_000);
+});
