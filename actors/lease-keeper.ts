@@ -99,6 +99,7 @@ export class LeaseKeeper {
       if (!acquired) continue;
       const ended = await this.#own();
       if (ended === "rewound" || ended === "corrupt") this.#halt(`its store is ${ended}`);
+      if (ended === "away") await this.#pauseAway();
     }
   }
 
@@ -224,12 +225,16 @@ export class LeaseKeeper {
   }
 
   async #afterError(error: unknown): Promise<void> {
-    const { environment } = this.#options;
     if (!(error instanceof ColloquyError && error.retryable)) {
       this.#options.log.error({ shard: this.#options.name, error }, "ownership cannot be read");
       this.#halt("its owner record is not readable");
       return;
     }
-    await pause(environment, retryDelayMs(RECONNECT_BACKOFF, 4, environment.random()), this.#stop.signal);
+    await this.#pauseAway();
+  }
+
+  #pauseAway(): Promise<void> {
+    const { environment } = this.#options;
+    return pause(environment, retryDelayMs(RECONNECT_BACKOFF, 4, environment.random()), this.#stop.signal);
   }
 }

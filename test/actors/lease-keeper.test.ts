@@ -288,7 +288,7 @@ describe("Redis away closes nothing (K3)", () => {
     expect([a.opened, a.closed]).toEqual([[1, 2], ["abandon"]]);
   });
 
-  test.fails("a shard whose opening finds Redis away again and again is tried with pauses, not as fast as it can", async () => {
+  test("a shard whose opening finds Redis away again and again is tried with pauses, not as fast as it can", async () => {
     const world = new World();
     const a = world.node("a");
     a.openWith = () =>
