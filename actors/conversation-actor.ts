@@ -161,6 +161,7 @@ export class ConversationActor implements Committable {
   stop(): void {
     this.#stopped = true;
     this.#retry?.cancel();
+    this.#turn?.abandon(); // C5
     this.ref?.stop();
   }
 

@@ -13,7 +13,13 @@ import { type ConversationId, idempotencyKey } from "../src/domain/ids.ts";
 import type { InboxMessage, Reply } from "../src/domain/message.ts";
 import { freezeAndMeasure, freezePlain, type Plain } from "../src/domain/plain-data.ts";
 import { formatBorn, type Position } from "../src/domain/position.ts";
-import { HandlerTimeoutError, NotAvailableError, TurnEndedError, TurnOutputError } from "../src/errors.ts";
+import {
+  type ColloquyError,
+  HandlerTimeoutError,
+  NotAvailableError,
+  TurnEndedError,
+  TurnOutputError,
+} from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
 
 export interface TurnBounds {
@@ -86,10 +92,20 @@ export class Turn implements TurnContext {
 
   /** Its time is up: it fails now, and whatever the handler does later is ignored. */
   expire(): void {
-    const { timeoutMs } = this.#input;
-    const error = new HandlerTimeoutError(
-      `the handler of ${this.#input.bot.name} ran longer than ${timeoutMs} ms; nothing of this turn was committed, the message runs again`,
+    const { bot, timeoutMs } = this.#input;
+    this.#cutOff(
+      new HandlerTimeoutError(
+        `the handler of ${bot.name} ran longer than ${timeoutMs} ms; nothing of this turn was committed, the message runs again`,
+      ),
     );
+  }
+
+  /** Its conversation is stopped here: the handler learns it from its signal, and nobody waits for it. */
+  abandon(): void {
+    this.#cutOff(new TurnEndedError("the conversation left this process; nothing of this turn was committed"));
+  }
+
+  #cutOff(error: ColloquyError): void {
     this.#settle(this.#fail(error));
     this.#abort?.abort(error);
   }

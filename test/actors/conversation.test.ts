@@ -497,19 +497,27 @@ describe("a stopped conversation decides nothing more (C5)", () => {
     expect(rig.writes).toEqual([]);
   });
 
-  test.fails("the signal of its running turn aborts: the incarnation ended", async () => {
+  test("the signal of its running turn aborts, and its place among the running turns is free", async () => {
     let signal: AbortSignal | undefined;
     const rig = new ConversationRig(
-      collector((_id, ctx) => {
+      collector((id, ctx) => {
+        if (id !== "hangs") return undefined;
         signal = ctx.signal;
         return new Promise<void>(() => undefined);
       }),
+      { runningTurnsMax: 1 },
     );
-    const c = rig.conversation();
-    rig.deliver(c, { id: "m1" });
+    const [c, other] = [rig.conversation(), rig.conversation("other")];
+    rig.deliver(c, { id: "hangs" });
     await quiet();
+    rig.deliver(other, { id: "m1" });
+    await quiet();
+    expect(other.settled).toBe(false);
     c.stop();
     expect(signal!.aborted).toBe(true);
+    await quiet();
+    expect(rig.state(other)).toEqual(["m1"]);
+    expect(rig.log.at("warn")).toEqual([]); // nobody failed
   });
 
   test("a draining one ends the turn under way and begins no other", async () => {
@@ -902,7 +910,7 @@ describe("no message text reaches the log", () => {
     });
   }
 
-  test.fails("of a handler whose state is keyed by it and is not plain", async () => {
+  test("of a handler whose state is keyed by it and is not plain", async () => {
     const rig = new ConversationRig(bot<unknown>((_state, message) => ({ words: { [message.text]: undefined } })));
     rig.deliver(rig.conversation(), { id: "m1", text: CANARY });
     await rig.environment.pass(1_000);
