@@ -262,14 +262,14 @@ describe("what a re-run sees again, and nobody else (T3)", () => {
       expect((a[field] as unknown[]).filter((value) => (b[field] as unknown[]).includes(value))).toEqual([]);
   });
 
-  test("100,000 turns draw 100,000 UUIDs of version 4", () => {
+  test("250,000 turns draw 250,000 UUIDs of version 4", () => {
     const uuids = new Set<string>();
     const handler: Handler = (state, _message, ctx) => {
       uuids.add(ctx.uuid());
       return state;
     };
-    for (let i = 0; i < 100_000; i += 1) run(handler, { position: at(1_000 + (i >> 3), 0, i & 7) });
-    expect(uuids.size).toBe(100_000);
+    for (let i = 0; i < 250_000; i += 1) run(handler, { position: at(1_000 + (i >> 3), 0, i & 7) });
+    expect(uuids.size).toBe(250_000);
     const form = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
     for (const uuid of [...uuids].slice(0, 1_000)) expect(uuid).toMatch(form);
   }, 20_000);
