@@ -268,7 +268,10 @@ describe("what a re-run sees again, and nobody else (T3)", () => {
       uuids.add(ctx.uuid());
       return state;
     };
-    for (let i = 0; i < 250_000; i += 1) run(handler, { position: at(1_000 + (i >> 3), 0, i & 7) });
+    for (let i = 0; i < 250_000; i += 1) {
+      const position = at(1_700_000_000_000 + i * 7_919, i % 13, i & 7);
+      run(handler, { position, born: at(position.entry.ms - (i % 1_000) * 86_400) });
+    }
     expect(uuids.size).toBe(250_000);
     const form = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
     for (const uuid of [...uuids].slice(0, 1_000)) expect(uuid).toMatch(form);
