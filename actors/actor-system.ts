@@ -46,13 +46,18 @@ export interface ActorFamily {
 
 const BUCKETS = 64;
 
+/** What the actors of a system share. */
+interface SystemLife extends ActorSystemOptions {
+  isOver: boolean;
+}
+
 export class ActorSystem {
-  readonly #options: ActorSystemOptions;
+  readonly #life: SystemLife;
   readonly #root: Ref<never>;
   #incarnations = 0;
 
   constructor(options: ActorSystemOptions) {
-    this.#options = options;
+    this.#life = { ...options, isOver: false };
     this.#root = start() as Ref<never>;
   }
 
@@ -65,12 +70,13 @@ export class ActorSystem {
     return {
       spawn: (behaviour, mailboxMax) => {
         const incarnation = ++this.#incarnations;
-        return new NactActor(this.#options, buckets[incarnation % BUCKETS]!, name, incarnation, behaviour, mailboxMax);
+        return new NactActor(this.#life, buckets[incarnation % BUCKETS]!, name, incarnation, behaviour, mailboxMax);
       },
     };
   }
 
   stop(): void {
+    this.#life.isOver = true;
     nactStop(this.#root);
   }
 }
@@ -80,7 +86,7 @@ const stopOnCrash = (_message: unknown, _error: unknown, context: { stop: symbol
 class NactActor<Message> implements ActorRef<Message> {
   readonly name: string;
   readonly incarnation: number;
-  readonly #options: ActorSystemOptions;
+  readonly #life: SystemLife;
   readonly #ref: Ref<Message>;
   readonly #mailboxMax: number;
   readonly #behaviour: ActorBehaviour<Message>;
@@ -88,14 +94,14 @@ class NactActor<Message> implements ActorRef<Message> {
   #stopped = false;
 
   constructor(
-    options: ActorSystemOptions,
+    life: SystemLife,
     parent: unknown,
     family: string,
     incarnation: number,
     behaviour: ActorBehaviour<Message>,
     mailboxMax: number,
   ) {
-    this.#options = options;
+    this.#life = life;
     this.name = `${family}-${incarnation}`;
     this.incarnation = incarnation;
     this.#behaviour = behaviour;
@@ -106,7 +112,7 @@ class NactActor<Message> implements ActorRef<Message> {
   }
 
   tell(message: Message): boolean {
-    if (this.#stopped || this.#waiting >= this.#mailboxMax) return false; // A2
+    if (this.#stopped || this.#life.isOver || this.#waiting >= this.#mailboxMax) return false; // A2
     this.#waiting += 1;
     dispatch(this.#ref, message);
     return true;
@@ -114,7 +120,7 @@ class NactActor<Message> implements ActorRef<Message> {
 
   ask<Answer>(makeMessage: (answer: (value: Answer) => void) => Message, timeoutMs: number): Promise<Answer> {
     return new Promise((resolve, reject) => {
-      const timer = this.#options.after(timeoutMs, () =>
+      const timer = this.#life.after(timeoutMs, () =>
         reject(new AskError(`${this.name} did not answer within ${timeoutMs} ms`)),
       );
       const answer = (value: Answer): void => {
@@ -149,7 +155,7 @@ class NactActor<Message> implements ActorRef<Message> {
   #crashed(error: unknown): undefined {
     if (this.#stopped) return undefined;
     this.stop();
-    this.#options.onCrash(this.name, error);
+    this.#life.onCrash(this.name, error);
     return undefined;
   }
 }

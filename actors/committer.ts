@@ -136,7 +136,7 @@ export class Committer {
     this.#soon();
   }
 
-  /** Resolves when all that was handed over before is durable; never if the shard is lost first. */
+  /** Resolves when the lane states, acknowledgements and dead letters handed over before are durable; never if the shard is lost first. */
   committed(): Promise<void> {
     return new Promise((resolve) => {
       this.#waiters.push(resolve);
@@ -260,8 +260,6 @@ export class Committer {
       dead,
       transcript,
     };
-    // What did not fit waits for the next commit, and so do those who asked for all of it.
-    if (this.#dirty.size > 0) this.#waiters.unshift(...waiters.splice(0));
     return { commit, conversations: conversations.taken, replies, inboxDoneBytes, waiters };
   }
 

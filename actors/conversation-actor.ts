@@ -55,6 +55,8 @@ export interface ConversationPorts {
   finish(entry: InboxEntry): void;
   /** Fetches what is stored and hands it to `loaded`. */
   load(conversation: ConversationActor): void;
+  /** What it takes in memory changed by so many bytes. */
+  resized(bytes: number): void;
   /** Whether the lane can take more; else it calls back once it can. */
   laneHasRoom(key: ConversationKey, uncommittedReplies: number, uncommittedBytes: number, onRoom: () => void): boolean;
 }
@@ -83,7 +85,7 @@ export class ConversationActor implements Committable {
   /** What was stored, until the first turn decodes it. */
   #stored: DecodedRecord | null = null;
   #state: Plain | undefined;
-  #stateBytes = 0;
+  #residentBytes = RESIDENT_OVERHEAD_BYTES;
   #pending: Pending | null = null;
   #inFlight: Pending | null = null;
   #waitsForCommit = false;
@@ -124,8 +126,9 @@ export class ConversationActor implements Committable {
     return this.#turn !== null;
   }
 
+  /** What it takes in memory, as last told to `resized`. */
   get residentBytes(): number {
-    return RESIDENT_OVERHEAD_BYTES + this.#stateBytes + (this.#ids?.bytes ?? 0);
+    return this.#residentBytes;
   }
 
   deliver(message: InboxMessage): void {
@@ -149,7 +152,7 @@ export class ConversationActor implements Committable {
     }
     this.#ids = new RecentIds({ dedupeMs: this.#dedupeMs, dedupeMax: this.#ports.bounds.dedupeMax }, stored.ids);
     this.#record = this.#stored?.record ?? null;
-    this.#stateBytes = this.#stored?.stateBytes.length ?? 0;
+    this.#measure(this.#stored?.stateBytes.length ?? 0);
     this.wake();
   }
 
@@ -182,7 +185,7 @@ export class ConversationActor implements Committable {
     this.#pending = null;
     const ids = this.#ids!.takeChange();
     const record = this.#encodeRecord();
-    this.#stateBytes = record.length;
+    this.#measure(record.length);
     return {
       write: {
         key: this.key,
@@ -194,6 +197,12 @@ export class ConversationActor implements Committable {
       replies: pending.replies,
       consumed: pending.consumed,
     };
+  }
+
+  #measure(stateBytes: number): void {
+    const before = this.#residentBytes;
+    this.#residentBytes = RESIDENT_OVERHEAD_BYTES + stateBytes + this.#ids!.bytes;
+    if (this.#residentBytes !== before) this.#ports.resized(this.#residentBytes - before);
   }
 
   committed(): void {

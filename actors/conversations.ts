@@ -22,7 +22,7 @@ export interface ResidentBudget {
 }
 
 export interface ConversationsOptions {
-  readonly ports: Omit<ConversationPorts, "load">;
+  readonly ports: Omit<ConversationPorts, "load" | "resized">;
   readonly store: Pick<ShardStore, "load">;
   readonly family: ActorFamily;
   readonly budget: ResidentBudget;
@@ -36,18 +36,19 @@ export interface ConversationsOptions {
 /** A conversation's nact mailbox holds wake-ups only. */
 const WAKE_UPS_MAX = 4;
 const LOAD_PAGE = 1_024;
-/** How many of the oldest are looked at for each newcomer over the budget. */
-const EVICTION_TRIES = 8;
+/** How many are looked at for each newcomer, or growth, over the budget. */
+const EVICTION_TRIES = 16;
 
 interface Resident {
   readonly actor: ConversationActor;
-  countedBytes: number;
+  /** Since the eviction last looked at it. */
+  isUsed: boolean;
 }
 
 export class Conversations {
   readonly #options: ConversationsOptions;
   readonly #ports: ConversationPorts;
-  /** Least recently used first. */
+  /** In the order of eviction's hand. */
   readonly #residents = new Map<ConversationKey, Resident>();
   /** Messages for bots or channels that this node does not run; they stay in the inbox. */
   stranded = 0;
@@ -57,7 +58,11 @@ export class Conversations {
 
   constructor(options: ConversationsOptions) {
     this.#options = options;
-    this.#ports = { ...options.ports, load: (conversation) => this.#loadSoon(conversation) };
+    this.#ports = {
+      ...options.ports,
+      load: (conversation) => this.#loadSoon(conversation),
+      resized: (bytes) => this.#resized(bytes),
+    };
   }
 
   get count(): number {
@@ -66,17 +71,14 @@ export class Conversations {
 
   deliver(message: InboxMessage): void {
     const known = this.#residents.get(message.key);
-    if (known !== undefined) {
-      known.actor.deliver(message);
-      return;
-    }
-    const newcomer = this.#activate(message.key);
-    if (newcomer === null) {
+    const resident = known ?? this.#activate(message.key);
+    if (resident === null) {
       this.stranded += 1;
       return;
     }
-    newcomer.actor.deliver(message);
-    this.#evict(); // after its first message, which keeps the newcomer (C4)
+    resident.isUsed = true;
+    resident.actor.deliver(message);
+    if (known === undefined) this.#evict(); // after its first message, which keeps the newcomer (C4)
   }
 
   /** No further turn begins. */
@@ -87,6 +89,10 @@ export class Conversations {
   get isInTurn(): boolean {
     for (const { actor } of this.#residents.values()) if (actor.isInTurn) return true;
     return false;
+  }
+
+  isResident(key: ConversationKey): boolean {
+    return this.#residents.has(key);
   }
 
   stop(): void {
@@ -108,14 +114,19 @@ export class Conversations {
     }
     const actor = new ConversationActor(id, key, bot, channel, this.#ports);
     actor.ref = this.#options.family.spawn(actor, WAKE_UPS_MAX);
-    const resident = { actor, countedBytes: actor.residentBytes };
+    const resident = { actor, isUsed: true };
     this.#residents.set(key, resident);
     this.#options.budget.residents += 1;
-    this.#options.budget.bytes += resident.countedBytes;
+    this.#options.budget.bytes += actor.residentBytes;
     return resident;
   }
 
-  /** Looks at the oldest few: settled ones over the budget go, the others count as used (C4). */
+  #resized(bytes: number): void {
+    this.#options.budget.bytes += bytes;
+    if (bytes > 0) this.#evict();
+  }
+
+  /** The clock algorithm: what was used since the hand last passed gets another round, the rest goes if it is settled (C4). */
   #evict(): void {
     const { budget } = this.#options;
     let tries = EVICTION_TRIES;
@@ -124,26 +135,20 @@ export class Conversations {
       if (!isOver || tries === 0) return;
       tries -= 1;
       this.#residents.delete(key);
-      if (resident.actor.settled) {
+      if (resident.actor.settled && !resident.isUsed) {
         this.#forget(resident);
         this.#options.onEvicted(key);
       } else {
-        this.#recount(resident);
+        resident.isUsed = false;
         this.#residents.set(key, resident);
       }
     }
   }
 
-  #recount(resident: Resident): void {
-    const bytes = resident.actor.residentBytes;
-    this.#options.budget.bytes += bytes - resident.countedBytes;
-    resident.countedBytes = bytes;
-  }
-
-  #forget(resident: Resident): void {
-    resident.actor.stop();
+  #forget({ actor }: Resident): void {
+    actor.stop();
     this.#options.budget.residents -= 1;
-    this.#options.budget.bytes -= resident.countedBytes;
+    this.#options.budget.bytes -= actor.residentBytes;
   }
 
   #loadSoon(conversation: ConversationActor): void {

@@ -125,7 +125,7 @@ export class LaneActor {
     for (let item = this.#backlog.peek(); item !== undefined && !this.#stopped; item = this.#backlog.peek()) {
       if (this.#state?.state === "halted") break;
       if (this.#state?.state === "closed") {
-        await this.#bury(item, this.#state.reason);
+        this.#bury(item, this.#state.reason);
         continue;
       }
       const outcome = await this.#channel.send(this.#delivery(item), this.#abort.signal); // L1
@@ -158,11 +158,11 @@ export class LaneActor {
         return this.#retryLater(item, outcome);
       case "gone":
         this.#setState({ ...this.#failed(item, outcome.reason), state: "closed" });
-        return this.#bury(item, outcome.reason);
+        return this.#buryAndWait(item, outcome.reason);
       case "terminal":
         if (this.#ordering === "strict") return this.#halt(item, outcome.reason);
         if (this.#state !== null) this.#setState(null);
-        return this.#bury(item, outcome.reason);
+        return this.#buryAndWait(item, outcome.reason);
     }
   }
 
@@ -232,14 +232,18 @@ export class LaneActor {
     return false;
   }
 
-  /** A dead letter; the lane goes on only after the commit that says so (L1). */
-  async #bury(item: LaneItem, reason: string): Promise<boolean> {
+  /** The head becomes a dead letter; the lane goes on only after the commit that says so (L1). */
+  async #buryAndWait(item: LaneItem, reason: string): Promise<boolean> {
+    this.#bury(item, reason);
+    await this.#ports.committed();
+    return !this.#stopped;
+  }
+
+  #bury(item: LaneItem, reason: string): void {
     this.#ports.counters.deadLetters += 1;
     this.#ports.addDeadLetter(deadReply(this.id, item, reason, this.#ports.environment.nowMs()));
     this.#leave(item);
     this.#ports.log.warn({ ...this.id, outSeq: item.outSeq, reason }, "reply became a dead letter");
-    await this.#ports.committed();
-    return !this.#stopped;
   }
 
   #setState(state: LaneState | null): void {

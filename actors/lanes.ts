@@ -24,6 +24,8 @@ export interface LanesOptions {
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
   readonly committer: Pick<Committer, "ack" | "setLane" | "addDeadLetter" | "committed">;
+  /** Whether the conversation is in memory. */
+  readonly isResident: (key: ConversationKey) => boolean;
   readonly wakeUpAfter: (key: ConversationKey, delayMs: number) => void;
   readonly laneBacklogMax: number;
   readonly laneBacklogBytesMax: number;
@@ -167,8 +169,12 @@ export class Lanes {
     return lane;
   }
 
+  /** Rings what is overdue, and forgets lanes that were busy when their conversation left memory. */
   #ringOverdue(): void {
-    for (const lane of this.#lanes.values()) lane.ring();
+    for (const [key, lane] of this.#lanes) {
+      if (lane.isIdle && !this.#options.isResident(key)) this.release(key);
+      else lane.ring();
+    }
     this.#sweep = this.#options.environment.after(SWEEP_MS, () => this.#ringOverdue());
   }
 }

@@ -68,6 +68,8 @@ export class Ownership {
   readonly #budget: ResidentBudget;
   readonly #open = new Map<number, OpenShard>();
   readonly #stop = new AbortController();
+  /** One family of each kind for the node: a shard that is opened again leaves nothing behind. */
+  readonly #families: ConstructorParameters<typeof Shard>[0]["families"];
   #namespace: Namespace | null = null;
   #memoryIsFull = false;
   /** Why the settings that Redis has now do not keep the promise; empty while they do. */
@@ -79,6 +81,7 @@ export class Ownership {
   constructor(options: OwnershipOptions) {
     const { environment, config } = options;
     this.#options = options;
+    this.#families = { lanes: options.actors.family("lane"), conversations: options.actors.family("conversation") };
     this.#running = new RunningTurns(environment, config.runningTurnsMax);
     this.#budget = {
       residentsMax: config.residentsMax,
@@ -262,7 +265,7 @@ export class Ownership {
   }
 
   async #openShard(index: number, epoch: number, meta: NamespaceMeta, keeper: LeaseKeeper): Promise<void> {
-    const { environment, config, store, actors, bot, channel, wakeUps, superviseShard } = this.#options;
+    const { environment, config, store, bot, channel, wakeUps, superviseShard } = this.#options;
     const name = shardName(index);
     const log = this.#options.log.child({ shard: name, epoch });
     const shard = new Shard({
@@ -273,7 +276,7 @@ export class Ownership {
       config,
       store: store.shard(index),
       hashKey: hashKeyOf(meta.hashKey),
-      actors,
+      families: this.#families,
       running: this.#running,
       counters: this.#options.counters,
       budget: this.#budget,

@@ -14,7 +14,7 @@ import { type Environment, pause } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
-import type { ActorSystem } from "./actor-system.ts";
+import type { ActorFamily } from "./actor-system.ts";
 import { Committer, type LostReason } from "./committer.ts";
 import { Conversations, type ResidentBudget } from "./conversations.ts";
 import { Lanes } from "./lanes.ts";
@@ -30,7 +30,7 @@ export interface ShardOptions {
   readonly config: Config;
   readonly store: ShardStore;
   readonly hashKey: Hash64;
-  readonly actors: ActorSystem;
+  readonly families: { readonly lanes: ActorFamily; readonly conversations: ActorFamily };
   readonly running: RunningTurns;
   readonly counters: Counters;
   readonly budget: ResidentBudget;
@@ -82,10 +82,11 @@ export class Shard {
       log,
       counters,
       store,
-      family: options.actors.family(`${options.name}-lane`),
+      family: options.families.lanes,
       bot,
       channel,
       committer: this.committer,
+      isResident: (key) => this.conversations.isResident(key),
       wakeUpAfter: (key, delayMs) => this.wakeUps.schedule(key, delayMs),
       laneBacklogMax: config.laneBacklogMax,
       laneBacklogBytesMax: config.laneBacklogBytesMax,
@@ -103,7 +104,7 @@ export class Shard {
         laneHasRoom: (key, replies, bytes, onRoom) => this.lanes.hasRoom(key, replies, bytes, onRoom),
       },
       store,
-      family: options.actors.family(`${options.name}-conversation`),
+      family: options.families.conversations,
       budget: options.budget,
       bot,
       channel,

@@ -131,16 +131,19 @@ export class Turn implements TurnContext {
   }
 
   now(): Date {
+    this.#assertOpen("now");
     return new Date(this.#input.message.position.entry.ms);
   }
 
   random(): number {
+    this.#assertOpen("random");
     this.#random ??= seededRandom(this.#place());
     return this.#random();
   }
 
   /** Of a hash, since 32 bits of seed would make the same UUID twice within 100,000 turns. */
   uuid(): string {
+    this.#assertOpen("uuid");
     this.#uuids += 1;
     const hash = createHash("sha256").update(`${this.#place()} ${this.#uuids}`).digest("hex");
     const variant = (8 | (Number.parseInt(hash[16]!, 16) & 3)).toString(16);
@@ -148,6 +151,7 @@ export class Turn implements TurnContext {
   }
 
   idempotencyKey(name = "turn"): string {
+    this.#assertOpen("idempotencyKey");
     const { conversation, born, seq } = this.#input;
     return `${idempotencyKey(conversation, formatBorn(born), seq)}~${encodeURIComponent(name).replaceAll("~", "%7E")}`;
   }

@@ -295,7 +295,7 @@ const FITS: readonly { readonly into: ConfigKey; readonly what: string; size(con
     what: `messageBytesMax + ${ENTRY_OVERHEAD_BYTES} for its ids and frame`,
     size: (c) => c.messageBytesMax + ENTRY_OVERHEAD_BYTES,
   },
-  { into: "admissionBytesMax", what: "requestBytesMax", size: (c) => c.requestBytesMax },
+  { into: "admissionBytesMax", what: "4 * requestBytesMax", size: (c) => c.requestBytesMax * 4 },
   { into: "admissionBytesMax", what: "entryBytesMax", size: (c) => c.entryBytesMax },
   { into: "inboxBytesMax", what: "entryBytesMax", size: (c) => c.entryBytesMax },
   { into: "readAheadBytesMax", what: "entryBytesMax", size: (c) => c.entryBytesMax },

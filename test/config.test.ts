@@ -233,7 +233,7 @@ describe("bounds that must fit into each other", () => {
   test.each<[string, ConfigOptions, string]>([
     ["entryBytesMax", { messageBytesMax: 1_048_576 }, "less than messageBytesMax + 4096"],
     ["requestBytesMax", { requestBytesMax: 100_000 }, "less than messageBytesMax (262144)"],
-    ["admissionBytesMax", { admissionBytesMax: 1_000_000 }, "less than requestBytesMax (1048576)"],
+    ["admissionBytesMax", { admissionBytesMax: 1_000_000 }, "less than 4 * requestBytesMax (4194304)"],
     ["readAheadBytesMax", { readAheadBytesMax: 1_000_000 }, "less than entryBytesMax"],
     ["inboxBytesMax", { inboxBytesMax: 1_000_000 }, "less than entryBytesMax"],
     ["turnReplyBytesMax", { turnReplyBytesMax: 60_000 }, "less than replyBytesMax"],

@@ -29,7 +29,7 @@ export interface StepOptions {
   readonly timeout?: Duration;
 }
 
-/** What a turn may do besides returning its state. Using it after the turn ended throws TurnEndedError. */
+/** What a turn may do besides returning its state. All but `log` and `signal` throw TurnEndedError after the turn ended. */
 export interface TurnContext {
   /** Buffers a reply; it leaves after the commit of this turn, in order. */
   reply(reply: ReplyInput): void;

@@ -1035,7 +1035,7 @@ describe("residents over the budget", () => {
     expect(rig.state(rig.conversation("first"))).toEqual(["m1", "m2", "m3"]);
   });
 
-  test.fails("the byte budget counts the states that are resident, not only the empty actors", async () => {
+  test("the byte budget counts the states that are resident, not only the empty actors", async () => {
     const { budget, conversations, send } = rigged({
       residentsMax: 1_000,
       residentBytesMax: 1_000_000,

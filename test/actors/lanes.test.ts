@@ -128,6 +128,7 @@ class Life {
       }),
       channel: (name) => (name === "test" ? recipient.channel() : undefined),
       committer: this.committer,
+      isResident: () => true,
       wakeUpAfter: (key, delayMs) => {
         const durable = world.shard.lanes.has(key);
         this.wakeUps.push({ key, delayMs, atMs: environment.nowMs(), durable });

@@ -39,6 +39,7 @@ class Node {
   /** Redis is away for this node. */
   away = false;
   broken: Error | null = null;
+  committedAtMs = Number.NEGATIVE_INFINITY;
   /** SIGSTOP: nothing of it reaches Redis until `resume`. */
   #paused: Gate<void> | null = null;
   openWith: (epoch: number) => Promise<void> = () => Promise.resolve();
@@ -75,7 +76,7 @@ class Node {
         this.closed.push(how);
         return this.closeWith();
       },
-      lastCommitAtMs: () => Number.NEGATIVE_INFINITY,
+      lastCommitAtMs: () => this.committedAtMs,
       onStateChange: () => this.states.push(this.keeper.state.kind),
     });
     this.keeper.start();
@@ -144,6 +145,34 @@ describe("a shard is open only under its own epoch (K1)", () => {
     await world.environment.until(() => a.opened.length === 2, 10_000, "acquired again");
     await quiet();
     expect(a.kind).toBe("owned");
+  });
+});
+
+describe("the age of a lease", () => {
+  test("is fresh while it is renewed, and old for one that slept through it, until the next renewal", async () => {
+    const world = new World();
+    const a = world.node("a");
+    await quiet();
+    await world.environment.pass(60_000);
+    expect(a.keeper.isLeaseFresh).toBe(true);
+    a.pause();
+    await world.environment.pass(LEASE_MS + 1);
+    expect([a.kind, a.keeper.isLeaseFresh]).toEqual(["owned", false]);
+    a.resume();
+    await world.environment.until(() => a.keeper.isLeaseFresh, LEASE_MS, "renewed");
+  });
+
+  test("is fresh while commits renew it, also when no lone renewal gets through", async () => {
+    const world = new World();
+    const a = world.node("a");
+    await quiet();
+    a.pause();
+    await world.environment.pass(LEASE_MS - 10);
+    a.committedAtMs = world.environment.monotonicMs();
+    await world.environment.pass(LEASE_MS - 10);
+    expect(a.keeper.isLeaseFresh).toBe(true);
+    await world.environment.pass(20);
+    expect(a.keeper.isLeaseFresh).toBe(false);
   });
 });
 

@@ -82,6 +82,7 @@ export class ConversationRig {
       environment: this.environment,
       log: this.log.log,
       counters: newCounters(),
+      resized: () => undefined,
       bounds: this.bounds,
       running: this.running,
       commit: (conversation) => {
