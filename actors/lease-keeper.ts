@@ -178,7 +178,7 @@ export class LeaseKeeper {
       try {
         const atMs = environment.monotonicMs();
         const reply = await store.renew({ epoch: this.#epoch, leaseMs: leaseTtlMs });
-        if (reply.kind === "fenced") return "fenced";
+        if (reply.kind === "fenced") return this.#fencedBy(reply.epoch);
         this.#renewedAtMs = atMs;
         attempt = 0;
       } catch (error) {
@@ -187,6 +187,15 @@ export class LeaseKeeper {
       }
     }
     return new Promise(() => undefined);
+  }
+
+  #fencedBy(epoch: number): "fenced" {
+    const { log, name } = this.#options;
+    log.error(
+      { shard: name, reason: "fenced", epoch: this.#epoch, newEpoch: epoch },
+      "shard lost: another node took it over; nothing uncommitted of it is kept in memory, what is stored is safe",
+    );
+    return "fenced";
   }
 
   #stopped(): Promise<"stopped"> {
