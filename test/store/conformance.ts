@@ -4,6 +4,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest"
 import { type ConversationKey, conversationKey } from "../../src/domain/ids.ts";
 import { ENTRY_ZERO, type EntryId, formatEntryId } from "../../src/domain/position.ts";
 import type { Commit, ConversationWrite, ShardStore, Store } from "../../src/store/shard-store.ts";
+import { clockPasses } from "../support/clock-passes.ts";
 
 /** One implementation, with back doors that the port has not. */
 export interface StoreHarness {
@@ -131,7 +132,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
 
       test("another node gets it when the lease ran out", async () => {
         await shard.acquire({ node: "a", observedEpoch: 0, leaseMs: 1 });
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await clockPasses(5);
         expect((await shard.owner()).leaseRemainingMs).toBe(0);
         const reply = await shard.acquire({ node: "b", observedEpoch: 1, leaseMs: LEASE_MS });
         expect(reply).toMatchObject({ kind: "acquired", epoch: 2, wasClean: false });
@@ -219,7 +220,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
     describe("renew and release", () => {
       test("renewing lengthens the lease, also one that ran out", async () => {
         await shard.acquire({ node: "a", observedEpoch: 0, leaseMs: 1 });
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await clockPasses(5);
         expect(await shard.renew({ epoch: 1, leaseMs: LEASE_MS })).toEqual({ kind: "renewed" });
         expect((await shard.owner()).leaseRemainingMs).toBeGreaterThan(LEASE_MS - 5_000);
       });
@@ -368,7 +369,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
 
       test("an owner whose lease ran out still commits as long as nobody acquired, and has its lease again", async () => {
         await shard.acquire({ node: "a", observedEpoch: 0, leaseMs: 1 });
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await clockPasses(5);
         expect(await shard.commit(emptyCommit(1, 1))).toMatchObject({ kind: "applied" });
         expect((await shard.owner()).leaseRemainingMs).toBeGreaterThan(LEASE_MS - 5_000);
       });
@@ -415,7 +416,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
         const epoch = await acquired();
         const ids = { kind: "append", bytes: bytes("a") } as const;
         await shard.commit({ ...emptyCommit(epoch, 1), conversations: [write("c", "r", { ids, idsTtlMs: 1 })] });
-        await new Promise((resolve) => setTimeout(resolve, 5));
+        await clockPasses(5);
         expect((await shard.load([key("c")]))[0]!.ids).toBeNull();
         await shard.commit({ ...emptyCommit(epoch, 2), conversations: [write("c", "r", { ids })] });
         expect(text((await shard.load([key("c")]))[0]!.ids)).toBe("a");
@@ -568,7 +569,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
       test("a waiting read is woken by an append", async () => {
         const after = await appended("old");
         const read = shard.readInbox({ after, count: 10, blockMs: 20_000 });
-        await new Promise((resolve) => setTimeout(resolve, 30));
+        await clockPasses(30);
         await appended("new");
         expect(contents(await read)).toEqual(["new"]);
       });
@@ -579,7 +580,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
 
       test("close ends a waiting read promptly, and the shard can be opened again", async () => {
         const read = shard.readInbox({ after: ENTRY_ZERO, count: 10, blockMs: 20_000 });
-        await new Promise((resolve) => setTimeout(resolve, 30));
+        await clockPasses(30);
         const closedAt = performance.now();
         await shard.close();
         expect(await read).toEqual([]);

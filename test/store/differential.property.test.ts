@@ -11,6 +11,7 @@ import { ColloquyError } from "../../src/errors.ts";
 import { MemoryStore } from "../../src/store/memory-store.ts";
 import { RedisStore } from "../../src/store/redis-store.ts";
 import type { Commit, ConversationWrite, ShardStore, Store } from "../../src/store/shard-store.ts";
+import { clockPasses } from "../support/clock-passes.ts";
 import { RedisServer } from "../support/redis-server.ts";
 import { bytes, key, text } from "./conformance.ts";
 
@@ -307,7 +308,7 @@ async function runShard(shard: number, calls: readonly Call[], memory: Store, ki
     if (JSON.stringify(inMemory) !== JSON.stringify(inRedis)) {
       expect(inMemory, `shard ${shard}, call ${made}: ${JSON.stringify(call)}`).toEqual(inRedis);
     }
-    if (isTiny(call)) await new Promise((resolve) => setTimeout(resolve, TINY_LEASE_MS + 4)); // both clocks pass the end
+    if (isTiny(call)) await clockPasses(TINY_LEASE_MS + 4); // the end, on both sides
   };
   for (const call of calls) await both(call);
   for (const op of ["owner", "load", "readAcks", "readLanes"] as const) await both({ op });
