@@ -230,6 +230,21 @@ describe("Redis refuses", () => {
     expect(await raw.xlen(shardKeys(NS, 1).inbox)).toBe(1);
   });
 
+  test("B15: at maxmemory a shard can be taken over, so that commits can free what is full", async () => {
+    const store = await openStore();
+    await store.openNamespace({ shards: 1, hashKey: new Uint8Array(8) });
+    await acquired(store);
+    await store.shard(1).append(bytes("a"), 1_000);
+    await raw.config("SET", "maxmemory", "1mb");
+    await raw.script("FLUSH"); // as after a restart of Redis
+    const next = await openStore();
+    expect(await next.openNamespace({ shards: 1, hashKey: new Uint8Array(8) })).toMatchObject({ shards: 1 });
+    const epoch = await acquired(next);
+    expect(await next.shard(1).renew({ epoch, leaseMs: 60_000 })).toEqual({ kind: "renewed" });
+    expect(await next.shard(1).commit(emptyCommit(epoch, 1))).toMatchObject({ kind: "applied" });
+    expect(await next.shard(1).release({ epoch, clean: true })).toEqual({ kind: "released" });
+  });
+
   test("a replica refuses, nothing was written, and it is not taken for corrupt", async () => {
     const store = await openStore();
     const epoch = await acquired(store);

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- acquire.lua: make a node the owner of a shard under a new epoch, or change nothing.
 --
 -- KEYS[1] <ns>:{<shard>}:owner   hash    node, epoch, n, lease_end, inbox_last, outbox_last, outbox_id, inbox_bytes, clean
@@ -11,6 +11,7 @@
 --       | {'changed', epoch}                                the epoch is not the observed one
 --       | {'rewound', 'inbox' | 'outbox', last id, highest id seen}   Redis lost writes
 -- Every check runs before the first write. A shard that nobody owned yet counts as clean.
+-- Allowed at maxmemory, as are the other scripts of ownership: a shard that nobody can own frees nothing (attack B15).
 -- Cost O(bytes in the inbox), which has a bound (64 MiB): its bytes are counted anew, in pages.
 
 local owner, inbox, outbox = KEYS[1], KEYS[2], KEYS[3]

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- open-namespace.lua: write what a namespace is made of, once; later calls only read it.
 --
 -- KEYS[1] <ns>:meta  hash  shards, schema_version, hash_key

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- release.lua: give the lease back, or change nothing.
 --
 -- KEYS[1] <ns>:{<shard>}:owner  hash

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- renew.lua: lengthen the lease of the owner, or change nothing. Commits renew it too; this is for an idle shard.
 --
 -- KEYS[1] <ns>:{<shard>}:owner  hash
