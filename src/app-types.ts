@@ -45,6 +45,7 @@ export interface App {
    * Resolves when the port listens. Redis may still be away then: webhooks answer 503 until it is there.
    * @throws ConfigError the port cannot be had, or an option does not fit what the namespace was created with
    * @throws StoreUnsafeError, EmbeddedRedisError, DataFolderError before anything was admitted
+   * @throws Error `stop` was called meanwhile, or it was started already: an app has one life
    */
   start(): Promise<AppInfo>;
   /** Drains within `drainMs` and stops everything; resolves also if it had never started. Calling it again is harmless. */

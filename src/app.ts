@@ -74,7 +74,7 @@ class ColloquyApp implements App {
     this.#root = new Supervisor(
       rootSupervisor({
         health: { start: () => this.#server.start(), stop: () => this.#server.stop() },
-        store: { start: () => this.#openStore(), stop: () => this.#closeStore() },
+        store: { start: () => this.#openStoreOrNothing(), stop: () => this.#closeStore() },
         leases: { start: () => this.#takeOwnership(), stop: () => this.#ownership?.releaseLeases() },
         shards: { start: () => this.#ownership?.start(), stop: () => this.#ownership?.closeShards() },
         ingress: { start: () => this.#openIngress(), stop: () => this.#server.webhooks.close() },
@@ -169,6 +169,16 @@ class ColloquyApp implements App {
     if (this.#ownership === null)
       throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
     return this.#ownership.readTranscript(conversation, range);
+  }
+
+  /** One that fails gives back what it had taken, such as the folder's lock: a next app in this process may want it. */
+  async #openStoreOrNothing(): Promise<void> {
+    try {
+      await this.#openStore();
+    } catch (error) {
+      await this.#closeStore();
+      throw error;
+    }
   }
 
   async #openStore(): Promise<void> {

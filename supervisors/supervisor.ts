@@ -4,6 +4,7 @@
 //   V1. A child starts only after all before it have started, and stops only after all behind it have stopped.
 //   V2. A failed start stops what had started, in reverse, and is the failure of the supervisor's own start.
 //   V3. A child that does not stop within its `shutdownMs` is left behind and named; the others stop all the same.
+//   V4. A stop while it starts waits for the child under way and stops that one too; nothing behind it starts.
 
 import { type Environment, pause } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
@@ -20,6 +21,8 @@ export class Supervisor {
   readonly #environment: Environment;
   readonly #log: Log;
   readonly #started: ChildSpec[] = [];
+  #starting: Promise<void> | null = null;
+  #isStopping = false;
 
   constructor(spec: SupervisorSpec, environment: Environment, log: Log) {
     this.#spec = spec;
@@ -31,20 +34,34 @@ export class Supervisor {
     return this.#spec.id;
   }
 
+  /** Once in its life. @throws Error if it was stopped before or meanwhile, or what a child's start threw */
+  start(): Promise<void> {
+    if (this.#starting !== null) return Promise.reject(new Error(`${this.id} was started already`));
+    this.#starting = this.#startChildren();
+    return this.#starting;
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopping = true;
+    await this.#starting?.catch(() => undefined); // V4: whoever started it is told
+    await this.#stopChildren();
+  }
+
   /** V1 */
-  async start(): Promise<void> {
+  async #startChildren(): Promise<void> {
     for (const child of this.#spec.children) {
+      if (this.#isStopping) throw new Error(`${this.id} was stopped while it started`); // V4
       try {
         await child.start();
       } catch (error) {
-        await this.stop(); // V2
+        await this.#stopChildren(); // V2
         throw error;
       }
       this.#started.push(child);
     }
   }
 
-  async stop(): Promise<void> {
+  async #stopChildren(): Promise<void> {
     for (let child = this.#started.pop(); child !== undefined; child = this.#started.pop())
       await this.#stopChild(child);
   }

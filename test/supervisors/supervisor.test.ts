@@ -1,4 +1,4 @@
-// V1 to V3 of supervisors/supervisor.ts, and the two trees as they are written down.
+// V1 to V4 of supervisors/supervisor.ts, and the two trees as they are written down.
 
 import { describe, expect, test } from "vitest";
 import type { ChildSpec } from "../../supervisors/child-spec.ts";
@@ -136,6 +136,49 @@ describe("a failed start (V2)", () => {
     await quiet();
     await rig.environment.pass(2_000);
     expect(await started).toBe(failure);
+  });
+});
+
+describe("a stop while it starts (V4)", () => {
+  test("waits for the child under way, stops it and those before it, and nothing behind it ever starts", async () => {
+    const rig = new Rig();
+    const held = rig.hold("start b");
+    const supervisor = rig.supervisor(rig.child("a"), rig.child("b"), rig.child("c"));
+    const started = supervisor.start().catch((error: Error) => error.message);
+    await quiet();
+    const stopped = supervisor.stop();
+    await quiet();
+    expect(rig.events).toEqual(["start a", "started a", "start b"]);
+    held.open();
+    await stopped;
+    expect(await started).toBe("top was stopped while it started");
+    expect(rig.events.slice(3)).toEqual(["started b", "stop b", "stopped b", "stop a", "stopped a"]);
+  });
+
+  test("resolves after the clean-up of a start that failed meanwhile", async () => {
+    const rig = new Rig();
+    const held = rig.hold("start b");
+    const supervisor = rig.supervisor(rig.child("a"), rig.child("b"));
+    const started = supervisor.start().catch((error: unknown) => error);
+    await quiet();
+    const stopped = supervisor.stop();
+    const failure = new Error("called off");
+    held.fail(failure);
+    await stopped;
+    expect(await started).toBe(failure);
+    expect(rig.events).toEqual(["start a", "started a", "start b", "stop a", "stopped a"]);
+  });
+
+  test("one that was stopped before it started, or started already, starts nothing", async () => {
+    const rig = new Rig();
+    const never = rig.supervisor(rig.child("a"));
+    await never.stop();
+    await expect(never.start()).rejects.toThrow("stopped");
+    expect(rig.events).toEqual([]);
+    const twice = rig.supervisor(rig.child("b"));
+    await twice.start();
+    await expect(twice.start()).rejects.toThrow("already");
+    expect(rig.events).toEqual(["start b", "started b"]);
   });
 });
 
