@@ -4,6 +4,7 @@
 // Invariants
 //   K1. A shard is opened only under an epoch that `acquire` gave, and closed when that epoch is over.
 //   K2. While another node's lease lives, nothing is acquired: a fenced node stands by and never duels (attack H4).
+//       A Redis that forgot an epoch is no free shard: it lost writes, and the shard halts (R2).
 //   K3. Redis away closes nothing: leases are looked at again when it is back.
 
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
@@ -46,6 +47,8 @@ export class LeaseKeeper {
   readonly #stop = new AbortController();
   #state: LeaseState = { kind: "starting" };
   #epoch = 0;
+  /** Epochs only rise; one below this says that Redis lost writes. */
+  #highestEpochSeen = 0;
   #closedClean = false;
   /** On the monotonic clock, before the renewal was sent. */
   #renewedAtMs = Number.NEGATIVE_INFINITY;
@@ -109,6 +112,11 @@ export class LeaseKeeper {
     try {
       const owner = await store.owner();
       if (this.#stop.signal.aborted) return false;
+      if (owner.epoch < this.#highestEpochSeen) {
+        this.#halt(`its epoch is ${owner.epoch}, below ${this.#highestEpochSeen} which was seen: Redis lost writes`);
+        return false;
+      }
+      this.#highestEpochSeen = owner.epoch;
       if (this.#isOursByAnother(owner)) {
         await this.#standBy(node, owner.leaseRemainingMs);
         return false;
@@ -118,6 +126,7 @@ export class LeaseKeeper {
       switch (reply.kind) {
         case "acquired":
           this.#epoch = reply.epoch;
+          this.#highestEpochSeen = reply.epoch;
           this.#renewedAtMs = atMs;
           log.info(
             { shard: name, epoch: reply.epoch, wasClean: reply.wasClean, inboxBytes: reply.inboxBytes },
@@ -178,7 +187,7 @@ export class LeaseKeeper {
       try {
         const atMs = environment.monotonicMs();
         const reply = await store.renew({ epoch: this.#epoch, leaseMs: leaseTtlMs });
-        if (reply.kind === "fenced") return this.#fencedBy(reply.epoch);
+        if (reply.kind === "fenced") return reply.epoch < this.#epoch ? "rewound" : this.#fencedBy(reply.epoch);
         this.#renewedAtMs = atMs;
         attempt = 0;
       } catch (error) {

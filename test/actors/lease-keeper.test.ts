@@ -351,6 +351,33 @@ describe("what an operator must look at halts", () => {
     });
   }
 
+  test("a Redis that forgot the owner, found by a renewal: that is a loss of what was confirmed and not another node", async () => {
+    const world = new World();
+    const a = world.node("a");
+    await world.environment.until(() => a.kind === "owned", 1_000, "owned");
+    Object.assign(world.data.shard(0), { epoch: 0, node: null, leaseEndMs: 0 });
+    await world.environment.until(() => a.kind === "halted", LEASE_MS, "halted");
+    expect(a.keeper.state).toMatchObject({ reason: expect.stringContaining("rewound") });
+    await world.environment.pass(60_000);
+    expect(world.epoch).toBe(0);
+    expect(a.opened).toEqual([1]);
+  });
+
+  test("a Redis that forgot the owner while this node stood by after owning the shard", async () => {
+    const world = new World();
+    const a = world.node("a");
+    await world.environment.until(() => a.kind === "owned", 1_000, "owned");
+    a.pause();
+    const b = world.node("b");
+    await world.environment.until(() => b.kind === "owned", 10_000, "b owns");
+    a.resume();
+    await world.environment.until(() => a.kind === "standby", 10_000, "a stands by");
+    b.away = true;
+    Object.assign(world.data.shard(0), { epoch: 0, node: null, leaseEndMs: 0 });
+    await world.environment.until(() => a.kind === "halted", LEASE_MS, "halted");
+    expect(world.epoch).toBe(0);
+  });
+
   test("a shard that cannot be opened, for another reason than Redis being away", async () => {
     const world = new World();
     const a = world.node("a");
