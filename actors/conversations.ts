@@ -35,7 +35,8 @@ export interface ConversationsOptions {
 
 /** A conversation's nact mailbox holds wake-ups only. */
 const WAKE_UPS_MAX = 4;
-const LOAD_PAGE = 1_024;
+/** Conversations loaded at once. All the answers together must come within one command's time, at 1 MiB of state each. */
+const LOAD_PAGE = 128;
 /** How many are looked at for each newcomer, or growth, over the budget. */
 const EVICTION_TRIES = 16;
 
@@ -70,6 +71,7 @@ export class Conversations {
   }
 
   deliver(message: InboxMessage): void {
+    if (this.#stopped) return; // from a reader that was left behind: it is in the inbox, for the next owner
     const known = this.#residents.get(message.key);
     const resident = known ?? this.#activate(message.key);
     if (resident === null) {
@@ -160,7 +162,7 @@ export class Conversations {
 
   async #loadAll(): Promise<void> {
     while (this.#loading.size > 0 && !this.#stopped) {
-      const page = Array.from(this.#loading).slice(0, LOAD_PAGE);
+      const page = firstOf(this.#loading, LOAD_PAGE);
       const stored = await this.#load(page.map((conversation) => conversation.key));
       if (stored === null) return;
       page.forEach((conversation, i) => {
@@ -188,4 +190,10 @@ export class Conversations {
     }
     return null;
   }
+}
+
+function firstOf<Item>(items: Iterable<Item>, count: number): Item[] {
+  const first: Item[] = [];
+  for (const item of items) if (first.push(item) === count) break;
+  return first;
 }

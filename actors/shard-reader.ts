@@ -89,6 +89,7 @@ export class ShardReader {
         continue;
       }
       const page = await this.#read();
+      if (this.#stop.signal.aborted) return;
       for (const stored of page) this.#deliver(stored);
     }
   }

@@ -944,6 +944,7 @@ describe("residents over the budget", () => {
     const [theBot] = checkBots([bot(options.onMessage ?? ((state) => state))]);
     const evicted: string[] = [];
     const loaded: string[] = [];
+    const pages: number[] = [];
     const system = new ActorSystem({
       after: rig.environment.after,
       onCrash: (_name, error) => rig.crashes.push(error),
@@ -971,6 +972,7 @@ describe("residents over the budget", () => {
       store: {
         load: async (keys) => {
           loaded.push(...keys);
+          pages.push(keys.length);
           return keys.map((key) => rig.stored.get(key) ?? { record: null, ids: null });
         },
       },
@@ -984,7 +986,7 @@ describe("residents over the budget", () => {
     const send = (name: string, ...inbounds: { id: string }[]): void => {
       for (const message of rig.messages(rig.conversation(name), inbounds)) conversations.deliver(message);
     };
-    return { rig, budget, conversations, evicted, loaded, send };
+    return { rig, budget, conversations, evicted, loaded, pages, send };
   };
   const remember: AnyBot["onMessage"] = (state, message) => [...(state as Seen), message.id];
 
@@ -1047,5 +1049,26 @@ describe("residents over the budget", () => {
     }
     expect(conversations.count).toBeLessThanOrEqual(12);
     expect(budget.bytes).toBeLessThan(1_300_000);
+  });
+
+  test("attack H9: many that are cold at once are asked for in pages whose largest answer comes within its time", async () => {
+    const { rig, conversations, loaded, pages, send } = rigged({ residentsMax: 1_000, onMessage: remember });
+    for (let i = 0; i < 500; i += 1) send(`c${i}`, { id: "m1" });
+    for (let i = 0; i < 10; i += 1) await quiet();
+    expect(rig.stored.size).toBe(500);
+    expect(Math.max(...pages)).toBeLessThanOrEqual(128);
+    expect([loaded.length, conversations.count]).toEqual([500, 500]);
+  });
+
+  test("a message that a reader brings after the end activates nobody", async () => {
+    const { budget, conversations, loaded, send } = rigged({ residentsMax: 10, onMessage: remember });
+    send("a", { id: "m1" });
+    await quiet();
+    conversations.stop();
+    send("a", { id: "m2" });
+    send("b", { id: "m1" });
+    await quiet();
+    expect([budget.residents, budget.bytes, conversations.count]).toEqual([0, 0, 0]);
+    expect(loaded).toHaveLength(1);
   });
 });
