@@ -128,7 +128,7 @@ export class LaneActor {
         this.#bury(item, this.#state.reason);
         continue;
       }
-      const outcome = await this.#channel.send(this.#delivery(item), this.#abort.signal); // L1
+      const outcome = await this.#attempt(item); // L1
       if (this.#stopped) break;
       if (outcome.kind === "delivered") this.#delivered(item);
       else if (!(await this.#notDelivered(item, outcome))) break;
@@ -163,6 +163,15 @@ export class LaneActor {
         if (this.#ordering === "strict") return this.#halt(item, outcome.reason);
         if (this.#state !== null) this.#setState(null);
         return this.#buryAndWait(item, outcome.reason);
+    }
+  }
+
+  /** A channel that breaks its word and throws has made an attempt of unknown outcome (attack H5). */
+  async #attempt(item: LaneItem): Promise<SendOutcome> {
+    try {
+      return await this.#channel.send(this.#delivery(item), this.#abort.signal);
+    } catch (error) {
+      return { kind: "ambiguous", reason: `the channel threw ${error instanceof Error ? error.name : typeof error}` };
     }
   }
 

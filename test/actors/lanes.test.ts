@@ -285,6 +285,22 @@ describe("a failed attempt", () => {
     });
   }
 
+  test("that the channel throws is an attempt like others, and ends nobody's process (attack H5)", async () => {
+    const life = await fresh();
+    const { recipient } = world;
+    const send = recipient.send;
+    recipient.send = (delivery) => {
+      if (recipient.attempts.length > 0) return send(delivery);
+      recipient.attempts.push({ key: delivery.idempotencyKey, body: "", to: "c", atMs: 0 });
+      throw new TypeError("fetch failed: r1");
+    };
+    life.reply(keyOf("c"), "r1", "r2");
+    await world.through(10_000);
+    expect(recipient.bodies).toEqual(["", "r1", "r2"]);
+    expect(life.log.at("warn", "delivery failed").join()).toMatch(/TypeError/);
+    expect(life.log.lines.join()).not.toContain("fetch failed");
+  });
+
   test("leaves its state durable before anything waits for a wake-up (L3, attack A1)", async () => {
     const life = await fresh();
     world.recipient.answers = [RETRY];
