@@ -4,6 +4,7 @@
 //   D1. Whatever lies in the inbox is unfinished, so start-up is nothing but reading; entries are read in order, once.
 //   D2. What is read and undecided is bounded by `readAheadBytesMax` plus one page; the rest stays in Redis (P7).
 //   D3. A rotten message becomes a dead letter as raw bytes and costs its neighbours nothing (attack B18).
+//   D4. An entry may hold 20,000 messages of as many conversations: the thread is given to others in between.
 
 import { decodeInboxEntry } from "../src/codec/inbox-codec.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
@@ -35,6 +36,10 @@ export interface ShardReaderOptions {
 const PAGE_ENTRIES = 16;
 /** A reader that stops waits for the read under way. */
 const BLOCK_MS = 250;
+/** How long messages are handed on before others have their turn. */
+const SLICE_MS = 5;
+/** A look at the clock costs as much as to hand on a message. */
+const CLOCK_EVERY_MESSAGES = 32;
 
 export class ShardReader {
   readonly #options: ShardReaderOptions;
@@ -88,9 +93,7 @@ export class ShardReader {
         });
         continue;
       }
-      const page = await this.#read();
-      if (this.#stop.signal.aborted) return;
-      for (const stored of page) this.#deliver(stored);
+      for (const stored of await this.#read()) if (!this.#stop.signal.aborted) await this.#deliver(stored);
     }
   }
 
@@ -113,8 +116,8 @@ export class ShardReader {
     return [];
   }
 
-  #deliver(stored: StoredEntry): void {
-    const { committer, deliver } = this.#options;
+  async #deliver(stored: StoredEntry): Promise<void> {
+    const { committer, deliver, environment } = this.#options;
     this.#after = stored.id; // D1
     const entry: InboxEntry = { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
     this.#undecidedBytes += entry.bytes; // D2
@@ -122,7 +125,14 @@ export class ShardReader {
     this.#options.counters.deadLetters += rotten.length;
     for (const bytes of rotten) committer.addDeadLetter(this.#deadMessage(stored.id, bytes)); // D3
     entry.undecided = messages.length + 1;
-    for (const message of messages) deliver(message);
+    let sliceEndMs = environment.monotonicMs() + SLICE_MS;
+    for (let i = 0; i < messages.length; i += 1) {
+      deliver(messages[i]!);
+      if (i % CLOCK_EVERY_MESSAGES !== CLOCK_EVERY_MESSAGES - 1 || environment.monotonicMs() < sliceEndMs) continue;
+      await new Promise<void>((resolve) => environment.soon(resolve)); // D4
+      if (this.#stop.signal.aborted) return; // what is left of it is for the next owner
+      sliceEndMs = environment.monotonicMs() + SLICE_MS;
+    }
     committer.finish(entry); // the reader's own share: an entry without readable messages goes, too
   }
 

@@ -1,0 +1,70 @@
+// D4 of actors/shard-reader.ts. What else it promises is attacked with the rest of a shard around it.
+
+import { expect, test } from "vitest";
+import { ShardReader } from "../../actors/shard-reader.ts";
+import { InboxBatch } from "../../src/codec/inbox-codec.ts";
+import { conversationKey } from "../../src/domain/ids.ts";
+import { silentLog } from "../../src/log.ts";
+import { newCounters } from "../../src/metrics.ts";
+import type { StoredEntry } from "../../src/store/shard-store.ts";
+import { quiet } from "../support/quiet.ts";
+import { VirtualEnvironment } from "../support/virtual-environment.ts";
+
+const MESSAGES = 1_000;
+
+/** A reader of one entry, on a clock that goes on by a millisecond at each look. */
+function reading() {
+  const environment = new VirtualEnvironment(3);
+  let nowMs = 0;
+  environment.monotonicMs = () => ++nowMs;
+  const batch = new InboxBatch();
+  for (let i = 0; i < MESSAGES; i += 1) {
+    const to = { bot: "b", channel: "test", conversation: `c${i}` };
+    batch.add(conversationKey(to), { to, id: "m", text: "" });
+  }
+  const inbox: StoredEntry[] = [{ id: { ms: 1, seq: 0 }, bytes: batch.finish() }];
+  const delivered: string[] = [];
+  const finished: number[] = [];
+  const reader = new ShardReader({
+    environment,
+    log: silentLog,
+    counters: newCounters(),
+    store: {
+      readInbox: () => (inbox.length > 0 ? Promise.resolve(inbox.splice(0)) : new Promise((read) => ended.push(read))),
+    },
+    hashKey: { lo: 1, hi: 2 },
+    committer: { addDeadLetter: () => undefined, finish: (entry) => finished.push(entry.undecided) },
+    deliver: (message) => delivered.push(message.key),
+    readAheadBytesMax: 1_000_000,
+    outboxBytes: () => 0,
+    outboxBytesMax: 1,
+    onCorrupt: () => undefined,
+  });
+  const ended: ((page: StoredEntry[]) => void)[] = [];
+  return { reader, delivered, finished, stop: () => [reader.stop(), ...ended.map((end) => end([]))][0] };
+}
+
+test("a large entry is handed on in slices, and others have their turn in between (D4)", async () => {
+  const { reader, delivered, finished, stop } = reading();
+  reader.start();
+  const seen = new Set<number>();
+  for (let round = 0; round < 100; round += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+    seen.add(delivered.length);
+  }
+  expect(seen.size).toBeGreaterThan(5);
+  expect(new Set(delivered).size).toBe(MESSAGES);
+  expect(finished).toEqual([MESSAGES + 1]); // its own share, once and after all others
+  await stop();
+});
+
+test("a stop in the middle of an entry leaves the rest of it to the next owner", async () => {
+  const { reader, delivered, finished, stop } = reading();
+  reader.start();
+  await new Promise((resolve) => setImmediate(resolve));
+  await stop();
+  await quiet();
+  expect(delivered.length).toBeGreaterThan(0);
+  expect(delivered.length).toBeLessThan(MESSAGES);
+  expect(finished).toEqual([]);
+});
