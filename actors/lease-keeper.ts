@@ -163,7 +163,7 @@ export class LeaseKeeper {
     try {
       await open(this.#epoch);
       this.#setState({ kind: "owned" });
-      ended = await Promise.race([lost, renewed, this.#stopped()]);
+      ended = await Promise.race([lost, renewed, this.#stopped(renewing.signal)]);
     } catch (error) {
       const isAway = error instanceof ColloquyError && error.retryable;
       if (!isAway) log.fatal({ shard: name, error }, "shard cannot be opened; what is stored is untouched");
@@ -207,10 +207,11 @@ export class LeaseKeeper {
     return "fenced";
   }
 
-  #stopped(): Promise<"stopped"> {
+  /** Nobody listens any more once `over` aborts: a shard may be lost and acquired many times. */
+  #stopped(over: AbortSignal): Promise<"stopped"> {
     return new Promise((resolve) => {
       if (this.#stop.signal.aborted) resolve("stopped");
-      else this.#stop.signal.addEventListener("abort", () => resolve("stopped"), { once: true });
+      else this.#stop.signal.addEventListener("abort", () => resolve("stopped"), { once: true, signal: over });
     });
   }
 

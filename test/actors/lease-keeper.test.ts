@@ -136,6 +136,21 @@ describe("a shard is open only under its own epoch (K1)", () => {
     expect([a.kind, a.closed]).toEqual(["halted", ["abandon"]]);
   });
 
+  test("lost and taken again many times, it leaves no listener behind each time", async () => {
+    const warnings: Error[] = [];
+    const listen = (warning: Error): number => warnings.push(warning);
+    process.on("warning", listen);
+    const world = new World();
+    const a = world.node("a");
+    for (let n = 1; n <= 30; n += 1) {
+      await world.environment.until(() => a.kind === "owned" && a.opened.length === n, 10_000, `owned ${n} times`);
+      a.keeper.lost("fenced");
+    }
+    await quiet();
+    process.off("warning", listen);
+    expect(warnings).toEqual([]);
+  });
+
   test("what the shard says after its epoch was over is nobody's loss", async () => {
     const world = new World();
     const a = world.node("a");
