@@ -6,6 +6,7 @@
 //   L2. Every promise settles within its deadline and a little (`SWEEP_MS`), whatever ioredis and the network do.
 //   L3. A command that missed its deadline takes its connection down, so that `isReady` says what is true: nobody answers.
 
+import { isIP } from "node:net";
 import { Command, Redis, type RedisOptions } from "ioredis";
 import type { Environment } from "../environment.ts";
 import { NotSentError, toStoreError } from "./store-error.ts";
@@ -223,7 +224,7 @@ export function connectionOptions(address: RedisAddress): { target: RedisOptions
       ...(url.username === "" ? {} : { username: decode(url.username) }),
       ...(url.password === "" ? {} : { password: decode(url.password) }),
       ...(db === "" ? {} : { db: Number(db) }),
-      ...(url.protocol === "rediss:" ? { tls: { servername: host } } : {}),
+      ...(url.protocol === "rediss:" ? { tls: isIP(host) === 0 ? { servername: host } : {} } : {}), // TLS names no addresses
     },
     label: `${url.protocol}//${url.hostname || host}:${port}${db === "" ? "" : `/${db}`}`,
   };

@@ -9,7 +9,7 @@ import { ENTRY_ZERO } from "../../src/domain/position.ts";
 import { systemEnvironment } from "../../src/environment.ts";
 import { ConfigError, StoreNotReadyError, StoreUnavailableError } from "../../src/errors.ts";
 import { shardKeys } from "../../src/store/keys.ts";
-import type { RedisAddress } from "../../src/store/redis-connection.ts";
+import { connectionOptions, type RedisAddress } from "../../src/store/redis-connection.ts";
 import { RedisStore } from "../../src/store/redis-store.ts";
 import { RedisProxy } from "../support/redis-proxy.ts";
 import { RedisServer } from "../support/redis-server.ts";
@@ -347,6 +347,15 @@ describe("facts", () => {
   test("have no settings where CONFIG is forbidden", async () => {
     await raw.acl("SETUSER", "default", "-config");
     expect((await (await openStore()).facts()).config).toBeNull();
+  });
+});
+
+describe("TLS", () => {
+  test("is asked for by a host's name, and by none where the host is an address, which TLS does not know as one", () => {
+    const tls = (host: string): unknown => connectionOptions({ url: `rediss://${host}:6380/3` })?.target;
+    expect(tls("redis.example.org")).toMatchObject({ port: 6380, db: 3, tls: { servername: "redis.example.org" } });
+    for (const host of ["10.0.0.7", "[fd00::7]"]) expect(tls(host)).toMatchObject({ tls: {}, db: 3 });
+    for (const host of ["10.0.0.7", "[fd00::7]"]) expect(tls(host)).not.toHaveProperty("tls.servername");
   });
 });
 
