@@ -3,7 +3,7 @@
 
 import type { Channel } from "../src/channels/channel.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
-import { type ConversationKey, parseConversationKey } from "../src/domain/ids.ts";
+import { type ConversationId, type ConversationKey, parseConversationKey } from "../src/domain/ids.ts";
 import type { InboxMessage } from "../src/domain/message.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { pause } from "../src/environment.ts";
@@ -51,8 +51,8 @@ export class Conversations {
   readonly #ports: ConversationPorts;
   /** In the order of eviction's hand. */
   readonly #residents = new Map<ConversationKey, Resident>();
-  /** Messages for bots or channels that this node does not run; they stay in the inbox. */
-  stranded = 0;
+  /** Bots and channels that this node does not run and that were told; their messages stay in the inbox. */
+  readonly #unknown = new Set<string>();
   #loading = new Set<ConversationActor>();
   #loadScheduled = false;
   #stopped = false;
@@ -74,10 +74,7 @@ export class Conversations {
     if (this.#stopped) return; // from a reader that was left behind: it is in the inbox, for the next owner
     const known = this.#residents.get(message.key);
     const resident = known ?? this.#activate(message.key);
-    if (resident === null) {
-      this.stranded += 1;
-      return;
-    }
+    if (resident === null) return;
     resident.isUsed = true;
     resident.actor.deliver(message);
     if (known === undefined) this.#evict(); // after its first message, which keeps the newcomer (C4)
@@ -108,10 +105,7 @@ export class Conversations {
     const bot = this.#options.bot(id.bot);
     const channel = this.#options.channel(id.channel);
     if (bot === undefined || channel === undefined) {
-      this.#ports.log.error(
-        { bot: id.bot, channel: id.channel },
-        "message for a bot or channel that is not configured: it stays in the inbox, configure it again to go on",
-      );
+      this.#tellUnknown(id);
       return null;
     }
     const actor = new ConversationActor(id, key, bot, channel, this.#ports);
@@ -121,6 +115,17 @@ export class Conversations {
     this.#options.budget.residents += 1;
     this.#options.budget.bytes += actor.residentBytes;
     return resident;
+  }
+
+  /** Once: an inbox may hold 100,000 of them. */
+  #tellUnknown({ bot, channel }: ConversationId): void {
+    const name = `${bot} ${channel}`;
+    if (this.#unknown.has(name)) return;
+    this.#unknown.add(name);
+    this.#ports.log.error(
+      { bot, channel },
+      "messages for a bot or channel that is not configured: they stay in the inbox, configure it again to go on",
+    );
   }
 
   #resized(bytes: number): void {

@@ -939,7 +939,12 @@ function parseError(text: string): unknown {
 }
 
 describe("residents over the budget", () => {
-  const rigged = (options: { residentsMax: number; residentBytesMax?: number; onMessage?: AnyBot["onMessage"] }) => {
+  const rigged = (options: {
+    residentsMax: number;
+    residentBytesMax?: number;
+    onMessage?: AnyBot["onMessage"];
+    isBotGone?: boolean;
+  }) => {
     const rig = new ConversationRig(bot<Seen>((state, message) => [...state, message.id]));
     const [theBot] = checkBots([bot(options.onMessage ?? ((state) => state))]);
     const evicted: string[] = [];
@@ -978,7 +983,7 @@ describe("residents over the budget", () => {
       },
       family: system.family("resident"),
       budget,
-      bot: () => theBot,
+      bot: () => (options.isBotGone ? undefined : theBot),
       channel: () => testChannel(),
       onEvicted: (key) => evicted.push(key),
       onCorrupt: () => undefined,
@@ -1058,6 +1063,14 @@ describe("residents over the budget", () => {
     expect(rig.stored.size).toBe(500);
     expect(Math.max(...pages)).toBeLessThanOrEqual(128);
     expect([loaded.length, conversations.count]).toEqual([500, 500]);
+  });
+
+  test("messages of a bot that is no longer configured stay, and are told of in one line", async () => {
+    const { rig, budget, send } = rigged({ residentsMax: 10, isBotGone: true });
+    for (let i = 0; i < 100; i += 1) send(`c${i}`, { id: "m1" }, { id: "m2" });
+    await quiet();
+    expect(rig.log.at("error", "not configured")).toHaveLength(1);
+    expect(budget.residents).toBe(0);
   });
 
   test("a message that a reader brings after the end activates nobody", async () => {
