@@ -110,6 +110,7 @@ class Life {
       commitBytesMax: 4_194_304,
       transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
       onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
+      onTranscript: () => undefined,
       onInboxDone: () => undefined,
       onLost: (reason) => this.lost.push(reason),
     });

@@ -112,6 +112,7 @@ export class CommitterRig {
   readonly committer: Committer;
   readonly delivered: { entry: Parameters<CommitterOptions["onReplies"]>[0]; replies: readonly OutboxReply[] }[] = [];
   readonly inboxDone: number[] = [];
+  readonly transcripts: string[] = [];
   readonly lost: string[] = [];
 
   constructor(bounds: { commitKeysMax?: number; commitBytesMax?: number; ackDelayMs?: number } = {}) {
@@ -127,6 +128,7 @@ export class CommitterRig {
       commitBytesMax: 4 * 1024 * 1024,
       transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
       onReplies: (entry, replies) => this.delivered.push({ entry, replies }),
+      onTranscript: (key) => this.transcripts.push(key),
       onInboxDone: (bytes) => this.inboxDone.push(bytes),
       onLost: (reason) => this.lost.push(reason),
       ...bounds,
