@@ -175,12 +175,12 @@ class Talk {
     if (isAnswer) {
       place(shown, `#${line.sequence}`, "bot");
       const asked = this.asked.get(line.inReplyTo);
-      if (asked) place(asked, `#${asked.dataset.sequence}, answered`, "you");
+      if (asked) place(asked, `#${asked.dataset.sequence} · answered`, "you");
       if (asked) asked.dataset.state = "answered";
     } else {
       shown.dataset.sequence = line.sequence;
       shown.dataset.state = "durable";
-      place(shown, `#${line.sequence}, handled`, "you");
+      place(shown, `#${line.sequence} · handled`, "you");
       this.asked.set(line.messageId, shown);
       this.forget(line.messageId);
     }
@@ -235,7 +235,7 @@ class Talk {
   showState(message) {
     message.element.dataset.state = message.state;
     const words = {
-      sending: message.note ?? "sending",
+      sending: message.note ?? (link === "down" ? "not sent yet, kept here" : "sending"),
       durable: "durable: on disk, not handled yet",
       refused: `not accepted: ${message.note}`,
     };
@@ -309,7 +309,7 @@ class Talk {
         Number(response.headers.get("retry-after") ?? 0) * 1_000,
       );
     } catch {
-      this.change(message, "sending", "not sent yet, kept here and tried again"); // unknown whether it arrived: same id again
+      this.change(message, "sending", "not sent yet, kept here"); // unknown whether it arrived: same id again
       return backoffMs(SEND_RETRY, this.sendFailures++);
     }
   }
@@ -383,7 +383,7 @@ function lineElement(role, text) {
 }
 
 function place(shown, text, who) {
-  shown.querySelector(".place").textContent = `${who} ${text}`;
+  shown.querySelector(".place").textContent = `${who} · ${text}`;
 }
 
 const nearEnd = () => page.scroll.scrollHeight - page.scroll.scrollTop - page.scroll.clientHeight < 120;
@@ -398,6 +398,12 @@ function showLink(state) {
   link = state;
   page.link.dataset.state = state;
   page.link.textContent = state === "up" ? "Connected" : "Connection lost";
+  page.copy.disabled = state === "down";
+  if (state === "down") page.kill.textContent = "no server answers";
+  for (const message of talk?.unsent ?? []) {
+    message.note = undefined;
+    talk.showState(message);
+  }
   showLost();
 }
 

@@ -57,7 +57,7 @@ test("a message is answered, with its number and state, and the record beside it
   const page = await openPage();
   await picture(page, "1-empty");
   await say(page, "add milk, eggs");
-  await shows(page, ["add milk, eggs | you #1, answered", "#1 On the list: milk, eggs. | bot #1"]);
+  await shows(page, ["add milk, eggs | you · #1 · answered", "#1 On the list: milk, eggs. | bot · #1"]);
   await until(async () => (await page.textContent("#r-state"))?.includes("eggs"), {
     what: "the state",
     withinMs: 5_000,
@@ -76,14 +76,14 @@ test("the server is killed: the page says so, keeps what is typed, comes back, a
   const page = await openPage();
   const address = await page.evaluate("location.hash");
   await say(page, "add bread");
-  await shows(page, ["add bread | you #1, answered", "#1 On the list: bread. | bot #1"]);
+  await shows(page, ["add bread | you · #1 · answered", "#1 On the list: bread. | bot · #1"]);
 
   await runtime.kill();
   await page.getByRole("alert").getByText("Connection lost, retrying; nothing is lost.").waitFor();
   await say(page, "add butter");
   await say(page, "add jam");
   await page.getByText("2 messages wait here to be sent.").waitFor();
-  await until(async () => (await page.textContent("#pending"))?.includes("kept here and tried again"), {
+  await until(async () => (await page.textContent("#pending"))?.includes("add jamyou · not sent yet, kept here"), {
     what: "the state of the unsent message",
     withinMs: 5_000,
   });
@@ -91,12 +91,12 @@ test("the server is killed: the page says so, keeps what is typed, comes back, a
   runtime = startRuntime();
   await runtime.ready();
   const after = [
-    "add bread | you #1, answered",
-    "#1 On the list: bread. | bot #1",
-    "add butter | you #2, answered",
-    "#2 On the list: bread, butter. | bot #2",
-    "add jam | you #3, answered",
-    "#3 On the list: bread, butter, jam. | bot #3",
+    "add bread | you · #1 · answered",
+    "#1 On the list: bread. | bot · #1",
+    "add butter | you · #2 · answered",
+    "#2 On the list: bread, butter. | bot · #2",
+    "add jam | you · #3 · answered",
+    "#3 On the list: bread, butter, jam. | bot · #3",
   ];
   await shows(page, after);
   expect(await page.getByRole("alert").isHidden()).toBe(true);
@@ -119,7 +119,7 @@ test("a message typed while the server is away survives a page that is closed, a
   runtime = startRuntime();
   await runtime.ready();
   const again = await openPage("#demo/closed");
-  await shows(again, ["add tea | you #1, answered", "#1 On the list: tea. | bot #1"]);
+  await shows(again, ["add tea | you · #1 · answered", "#1 On the list: tea. | bot · #1"]);
 });
 
 test("lines that were committed while the page was away from the server are shown when it is back, in order", async () => {
@@ -129,11 +129,11 @@ test("lines that were committed while the page was away from the server are show
   await browser.setOffline(false);
   await postWeb("away", "m4", "show");
   await until(async () => (await linesOf(page)).length === 8, { what: "all lines", withinMs: 15_000 });
-  expect((await linesOf(page)).filter((line) => line.includes(" | you ")).map((line) => line.slice(-12))).toEqual([
-    "#1, answered",
-    "#2, answered",
-    "#3, answered",
-    "#4, answered",
+  expect((await linesOf(page)).filter((line) => line.includes(" | you ")).map((line) => line.slice(-13))).toEqual([
+    "#1 · answered",
+    "#2 · answered",
+    "#3 · answered",
+    "#4 · answered",
   ]);
 });
 
@@ -141,13 +141,13 @@ test("two tabs of one conversation agree", async () => {
   const first = await openPage("#demo/tabs");
   const second = await openPage("#demo/tabs");
   await say(first, "add one");
-  await shows(second, ["add one | you #1, answered", "#1 On the list: one. | bot #1"]);
+  await shows(second, ["add one | you · #1 · answered", "#1 On the list: one. | bot · #1"]);
   await say(second, "add two");
   const both = [
-    "add one | you #1, answered",
-    "#1 On the list: one. | bot #1",
-    "add two | you #2, answered",
-    "#2 On the list: one, two. | bot #2",
+    "add one | you · #1 · answered",
+    "#1 On the list: one. | bot · #1",
+    "add two | you · #2 · answered",
+    "#2 On the list: one, two. | bot · #2",
   ];
   await shows(first, both);
   await shows(second, both);
@@ -159,7 +159,7 @@ test("markup in a message stays text", async () => {
   const evil = `add <script>alert(1)</script><img src=x onerror=alert(2)><b>bold</b>`;
   await say(page, evil);
   await until(async () => (await linesOf(page)).length === 2, { what: "the answer", withinMs: 10_000 });
-  expect((await linesOf(page))[0]).toBe(`${evil} | you #1, answered`);
+  expect((await linesOf(page))[0]).toBe(`${evil} | you · #1 · answered`);
   expect(await page.$$("#log script, #log img, #log b, #r-state img")).toEqual([]);
   await picture(page, "5-markup");
 });
@@ -171,7 +171,7 @@ test("the keyboard is enough", async () => {
   await page.keyboard.press("Shift+Enter");
   await page.keyboard.type("b");
   await page.keyboard.press("Enter");
-  await shows(page, ["add a\nb | you #1, answered", "#1 On the list: a, b. | bot #1"]);
+  await shows(page, ["add a\nb | you · #1 · answered", "#1 On the list: a, b. | bot · #1"]);
   expect(await focused(page)).toBe("text");
   await page.keyboard.press("Shift+Tab");
   expect(await focused(page)).toBe("scroll");
