@@ -83,6 +83,8 @@ function showAddress() {
 
 function switchTo(bot, conversation) {
   talk?.close();
+  isAtEnd = true;
+  page.log.setAttribute("aria-live", "off"); // its history is not read aloud
   page.log.replaceChildren();
   page.pending.replaceChildren();
   page.empty.hidden = false;
@@ -168,7 +170,6 @@ class Talk {
   line(line) {
     this.lastId = line.id;
     if (this.lines.has(line.id)) return; // P3
-    const isAtEnd = nearEnd();
     const isAnswer = line.role === "bot";
     const shown = isAnswer ? lineElement("bot", line.text) : lineElement("user", line.text);
     this.lines.set(line.id, shown);
@@ -187,7 +188,6 @@ class Talk {
     page.log.append(shown);
     page.empty.hidden = true;
     if (this.lines.size > LINES_MAX) this.dropOldest();
-    if (isAtEnd) toEnd();
     this.after("record", RECORD_DELAY_MS, () => this.readRecord());
   }
 
@@ -386,11 +386,20 @@ function place(shown, text, who) {
   shown.querySelector(".place").textContent = `${who} · ${text}`;
 }
 
-const nearEnd = () => page.scroll.scrollHeight - page.scroll.scrollTop - page.scroll.clientHeight < 120;
+/** Whether the reader is at the newest line: then the page keeps there, whatever grows, and else it moves nothing. */
+let isAtEnd = true;
 
 function toEnd() {
+  isAtEnd = true;
   page.scroll.scrollTop = page.scroll.scrollHeight;
 }
+
+page.scroll.addEventListener("scroll", () => {
+  isAtEnd = page.scroll.scrollHeight - page.scroll.scrollTop - page.scroll.clientHeight < 80;
+});
+
+const growth = new ResizeObserver(() => isAtEnd && toEnd());
+for (const part of [page.scroll, page.log, page.pending]) growth.observe(part); // lines, the window, a phone's keyboard
 
 let link = "wait";
 

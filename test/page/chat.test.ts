@@ -207,16 +207,22 @@ test("on a phone, in the dark: nothing overflows, and 200 lines scroll", async (
   await page.setViewportSize({ width: 360, height: 640 });
   await page.emulateMedia({ colorScheme: "dark" });
   await until(async () => (await linesOf(page)).length === 200, { what: "200 lines", withinMs: 10_000 });
-  const sizes = await page.evaluate(`(() => {
-    const scroll = document.getElementById("scroll");
-    return {
-      page: document.documentElement.scrollWidth,
-      isScrolling: scroll.scrollHeight > scroll.clientHeight * 3,
-      isAtEnd: scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 5,
-    };
-  })()`);
-  expect(sizes).toEqual({ page: 360, isScrolling: true, isAtEnd: true });
+  const sizes = (): Promise<{ page: number; isScrolling: boolean; isAtEnd: boolean }> =>
+    page.evaluate(`(() => {
+      const scroll = document.getElementById("scroll");
+      return {
+        page: document.documentElement.scrollWidth,
+        isScrolling: scroll.scrollHeight > scroll.clientHeight * 3,
+        isAtEnd: scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 5,
+      };
+    })()`);
+  await until(async () => (await sizes()).isAtEnd, { what: "the end to be shown", withinMs: 5_000 });
+  expect(await sizes()).toMatchObject({ page: 360, isScrolling: true });
   await picture(page, "6-phone");
+  await page.evaluate('document.getElementById("scroll").scrollTop = 0');
+  await postWeb("long", "m101", "show");
+  await page.getByText("#101 On the list").waitFor({ state: "attached" });
+  expect(await page.evaluate('document.getElementById("scroll").scrollTop')).toBe(0); // who reads back is left there
   await page.setViewportSize({ width: 1_100, height: 720 });
   await picture(page, "7-dark");
 });

@@ -59,6 +59,7 @@ export interface Decided {
   readonly record?: string;
   readonly replies?: readonly string[];
   readonly consumed?: readonly InboxEntry[];
+  readonly transcript?: readonly string[];
 }
 
 /** A conversation that decides what the test says. */
@@ -93,8 +94,9 @@ export class FakeConversation implements Committable {
       })),
     );
     const record = Buffer.from(decided.at(-1)?.record ?? `${this.key} after ${this.takes}`);
+    const transcript = decided.flatMap((each) => (each.transcript ?? []).map((line) => Buffer.from(line)));
     return {
-      write: { key: this.key, record, ids: null, idsTtlMs: null, transcript: [] },
+      write: { key: this.key, record, ids: null, idsTtlMs: null, transcript },
       replies,
       consumed: decided.flatMap((each) => each.consumed ?? []),
     };
