@@ -113,6 +113,7 @@ class Talk {
     this.source = null;
     this.isClosed = false;
     this.isSending = false;
+    this.isRecordAsked = false;
     this.sendFailures = 0;
     this.streamFailures = 0;
     this.timers = {};
@@ -154,7 +155,7 @@ class Talk {
     this.sendFailures = 0;
     showLink("up");
     this.after("history", HISTORY_QUIET_MS, () => page.log.setAttribute("aria-live", "polite"));
-    this.after("record", RECORD_DELAY_MS, () => this.readRecord());
+    this.readRecordSoon();
     this.sendNext();
     void readInfo();
   }
@@ -188,7 +189,7 @@ class Talk {
     page.log.append(shown);
     page.empty.hidden = true;
     if (this.lines.size > LINES_MAX) this.dropOldest();
-    this.after("record", RECORD_DELAY_MS, () => this.readRecord());
+    this.readRecordSoon();
   }
 
   dropOldest() {
@@ -316,7 +317,15 @@ class Talk {
 
   // the record
 
+  /** Once for the lines of a moment, and at least so often while lines do not end. */
+  readRecordSoon() {
+    if (this.isRecordAsked) return;
+    this.isRecordAsked = true;
+    this.after("record", RECORD_DELAY_MS, () => this.readRecord());
+  }
+
   async readRecord() {
+    this.isRecordAsked = false;
     if (this.lines.size === 0) return;
     try {
       const response = await fetch(`${this.url}/${encodeURIComponent(this.conversation)}/record`);
