@@ -83,6 +83,8 @@ export interface CommitterOptions {
 
 /** Keys that one conversation may need: record, ids, transcript. */
 const KEYS_PER_CONVERSATION = 3;
+/** Items of each other list of a commit; what is over waits for the next one. */
+const LIST_MAX = 2_000;
 
 export class Committer {
   readonly #options: CommitterOptions;
@@ -225,19 +227,12 @@ export class Committer {
 
   #build(): Flight | null {
     const { epoch, leaseMs, transcript } = this.#options;
-    const waiters = this.#waiters.splice(0);
     const conversations = this.#takeConversations();
-    const outboxDone: EntryId[] = [];
-    const acks: { entry: EntryId; done: Uint8Array }[] = [];
-    for (const entry of this.#acked) {
-      if (entry.isDone) outboxDone.push(entry.id);
-      else acks.push({ entry: entry.id, done: entry.done.slice() });
-    }
-    this.#acked.clear();
-    const inboxDone = this.#inboxDone.splice(0);
-    const lanes = Array.from(this.#lanes, ([key, state]) => ({ key, state }));
-    this.#lanes.clear();
-    const dead = this.#dead.splice(0);
+    const { outboxDone, acks } = this.#takeAcks();
+    const inboxDone = this.#inboxDone.splice(0, LIST_MAX);
+    const lanes = this.#takeLanes();
+    const dead = this.#takeDead();
+    const waiters = this.#acked.size + this.#lanes.size + this.#dead.length === 0 ? this.#waiters.splice(0) : [];
     const work =
       conversations.taken.length + outboxDone.length + acks.length + inboxDone.length + lanes.length + dead.length;
     if (work === 0) {
@@ -261,6 +256,36 @@ export class Committer {
       transcript,
     };
     return { commit, conversations: conversations.taken, replies, inboxDoneBytes, waiters };
+  }
+
+  #takeAcks(): { outboxDone: EntryId[]; acks: { entry: EntryId; done: Uint8Array }[] } {
+    const outboxDone: EntryId[] = [];
+    const acks: { entry: EntryId; done: Uint8Array }[] = [];
+    for (const entry of this.#acked) {
+      if (outboxDone.length + acks.length === LIST_MAX) break;
+      this.#acked.delete(entry);
+      if (entry.isDone) outboxDone.push(entry.id);
+      else acks.push({ entry: entry.id, done: entry.done.slice() });
+    }
+    return { outboxDone, acks };
+  }
+
+  #takeLanes(): { key: ConversationKey; state: Uint8Array | null }[] {
+    const lanes: { key: ConversationKey; state: Uint8Array | null }[] = [];
+    for (const [key, state] of this.#lanes) {
+      if (lanes.length === LIST_MAX) break;
+      this.#lanes.delete(key);
+      lanes.push({ key, state });
+    }
+    return lanes;
+  }
+
+  #takeDead(): Uint8Array[] {
+    let count = 0;
+    for (let bytes = 0; count < this.#dead.length && bytes < this.#options.commitBytesMax; count += 1) {
+      bytes += this.#dead[count]!.length;
+    }
+    return this.#dead.splice(0, count);
   }
 
   /** Whole conversations, oldest first, up to the bounds of a commit (G3). */

@@ -43,14 +43,20 @@ export interface OwnershipOptions {
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (shard: number, log: Log, ring: Ring) => WakeUps;
   /** Starts and stops the parts of a shard as a tree. */
-  readonly superviseShard: (name: string, shard: Shard) => { start(): Promise<void>; stop(): Promise<void> };
+  readonly superviseShard: (name: string, shard: Shard) => ShardTree;
   /** The store cannot be used at all. */
   readonly onUnusable: (error: Error) => void;
 }
 
+export interface ShardTree {
+  start(): Promise<void>;
+  /** True if all of it stopped within its time. */
+  stop(): Promise<boolean>;
+}
+
 interface OpenShard {
   readonly shard: Shard;
-  readonly tree: { start(): Promise<void>; stop(): Promise<void> };
+  readonly tree: ShardTree;
 }
 
 /** What exists once the namespace is known. */
@@ -290,11 +296,11 @@ export class Ownership {
     await tree.start();
   }
 
-  async #closeShard(index: number, how: "drain" | "abandon"): Promise<void> {
+  async #closeShard(index: number, how: "drain" | "abandon"): Promise<boolean> {
     const open = this.#open.get(index);
     this.#open.delete(index);
     if (how === "abandon") open?.shard.abandon();
-    await open?.tree.stop();
+    return (await open?.tree.stop()) ?? true;
   }
 
   /** O2, in one place: admission follows `notReady`, and each change is one line. */

@@ -74,7 +74,7 @@ class Node {
       },
       close: (how) => {
         this.closed.push(how);
-        return this.closeWith();
+        return this.closeWith().then(() => true);
       },
       lastCommitAtMs: () => this.committedAtMs,
       onStateChange: () => this.states.push(this.keeper.state.kind),
