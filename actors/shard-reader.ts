@@ -34,6 +34,8 @@ export interface ShardReaderOptions {
 }
 
 const PAGE_ENTRIES = 16;
+/** How long reading may stand still before the log says so. */
+const STALL_MS = 10_000;
 /** A reader that stops waits for the read under way. */
 const BLOCK_MS = 250;
 /** How long messages are handed on before others have their turn. */
@@ -88,13 +90,26 @@ export class ShardReader {
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       if (!this.#hasRoom()) {
-        await new Promise<void>((resolve) => {
-          this.#roomWaiter = resolve;
-        });
+        await this.#room();
         continue;
       }
       for (const stored of await this.#read()) if (!this.#stop.signal.aborted) await this.#deliver(stored);
     }
+  }
+
+  /** Waits for room. Conversations that cannot move may keep it for long, which has to be seen. */
+  async #room(): Promise<void> {
+    const { environment, log, outboxBytes } = this.#options;
+    const alarm = environment.after(STALL_MS, () =>
+      log.error(
+        { undecidedBytes: this.#undecidedBytes, undeliveredBytes: outboxBytes() },
+        "nothing is read from the inbox: conversations or lanes that cannot move hold all the room; nothing is lost, mend what they wait for",
+      ),
+    );
+    await new Promise<void>((resolve) => {
+      this.#roomWaiter = resolve;
+    });
+    alarm.cancel();
   }
 
   async #read(): Promise<StoredEntry[]> {
