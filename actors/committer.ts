@@ -155,6 +155,12 @@ export class Committer {
     });
   }
 
+  /** A commit renews the lease as well: while one is under way, or was confirmed just now, no other renewal is needed. */
+  get renewsLease(): boolean {
+    const { environment, leaseMs } = this.#options;
+    return this.#flying || environment.monotonicMs() - this.lastAppliedAtMs < leaseMs / 3;
+  }
+
   /** Nothing is sent after this. */
   stop(): void {
     this.#ended = true;

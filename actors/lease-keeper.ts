@@ -27,6 +27,8 @@ export interface LeaseKeeperOptions {
   readonly close: (how: "drain" | "abandon") => Promise<boolean>;
   /** When a commit, which renews the lease as well, was last confirmed, on the monotonic clock. */
   readonly lastCommitAtMs: () => number;
+  /** Whether commits keep the lease now, so that a lone renewal would only queue beside them (attack H11). */
+  readonly commitsRenew: () => boolean;
   readonly onStateChange: () => void;
 }
 
@@ -181,13 +183,17 @@ export class LeaseKeeper {
     return ended;
   }
 
-  /** A lone renewal each third of the lease; commits renew it as well. */
+  /** A lone renewal each third of the lease in which no commit renews it. */
   async #renewUntil(signal: AbortSignal): Promise<LostReason> {
     const { environment, leaseTtlMs, store } = this.#options;
     for (let attempt = 0; !signal.aborted; ) {
       const waitMs = attempt === 0 ? leaseTtlMs / 3 : retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random());
       await pause(environment, waitMs, signal);
       if (signal.aborted) break;
+      if (this.#options.commitsRenew()) {
+        attempt = 0;
+        continue;
+      }
       try {
         const atMs = environment.monotonicMs();
         const reply = await store.renew({ epoch: this.#epoch, leaseMs: leaseTtlMs });

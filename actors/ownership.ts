@@ -264,6 +264,7 @@ export class Ownership {
       name: shardName(shard),
       open: (epoch) => this.#openShard(shard, epoch, meta, keeper),
       close: (how) => this.#closeShard(shard, how),
+      commitsRenew: () => this.#open.get(shard)?.shard.committer.renewsLease ?? false,
       lastCommitAtMs: () => this.#open.get(shard)?.shard.committer.lastAppliedAtMs ?? Number.NEGATIVE_INFINITY,
       onStateChange: () => this.#refresh(),
     });
