@@ -74,6 +74,10 @@ export interface CommitterOptions {
   readonly commitKeysMax: number;
   readonly commitBytesMax: number;
   readonly transcript: Commit["transcript"];
+  /** How many there are when the shard is opened, and how many there may be. */
+  readonly deadLetters: { readonly count: number; readonly bytes: number };
+  readonly deadLettersMax: number;
+  readonly deadLetterBytesMax: number;
   /** Replies of an applied commit, in order. */
   readonly onReplies: (entry: OutboxEntry, replies: readonly OutboxReply[]) => void;
   /** Inbox entries that a commit removed. */
@@ -94,6 +98,8 @@ export class Committer {
   #acked = new Set<OutboxEntry>();
   #lanes = new Map<ConversationKey, Uint8Array | null>();
   #dead: Uint8Array[] = [];
+  #deadCount: number;
+  #deadBytes: number;
   #waiters: (() => void)[] = [];
   #scheduled = false;
   #ackTimer: Timer | null = null;
@@ -104,6 +110,8 @@ export class Committer {
 
   constructor(options: CommitterOptions) {
     this.#options = options;
+    this.#deadCount = options.deadLetters.count;
+    this.#deadBytes = options.deadLetters.bytes;
     this.lastAppliedAtMs = options.environment.monotonicMs();
   }
 
@@ -133,9 +141,15 @@ export class Committer {
     this.#soon();
   }
 
-  addDeadLetter(letter: Uint8Array): void {
+  /** False if there are as many as there may be (R6): then nothing happened, and what it was about must wait. */
+  addDeadLetter(letter: Uint8Array): boolean {
+    const { deadLettersMax, deadLetterBytesMax } = this.#options;
+    if (this.#deadCount + 1 > deadLettersMax || this.#deadBytes + letter.length > deadLetterBytesMax) return false;
+    this.#deadCount += 1;
+    this.#deadBytes += letter.length;
     this.#dead.push(letter);
     this.#soon();
+    return true;
   }
 
   /** Resolves when the lane states, acknowledgements and dead letters handed over before are durable; never if the shard is lost first. */

@@ -278,6 +278,7 @@ export class Ownership {
     const shard = new Shard({
       name,
       epoch,
+      deadLetters: (await store.shard(index).owner()).deadLetters,
       environment,
       log,
       config,

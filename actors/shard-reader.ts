@@ -137,8 +137,7 @@ export class ShardReader {
     const entry: InboxEntry = { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
     this.#undecidedBytes += entry.bytes; // D2
     const { messages, rotten } = this.#decode(stored, entry);
-    this.#options.counters.deadLetters += rotten.length;
-    for (const bytes of rotten) committer.addDeadLetter(this.#deadMessage(stored.id, bytes)); // D3
+    const isSaved = this.#saveRotten(stored.id, rotten); // D3
     entry.undecided = messages.length + 1;
     let sliceEndMs = environment.monotonicMs() + SLICE_MS;
     for (let i = 0; i < messages.length; i += 1) {
@@ -148,7 +147,7 @@ export class ShardReader {
       if (this.#stop.signal.aborted) return; // what is left of it is for the next owner
       sliceEndMs = environment.monotonicMs() + SLICE_MS;
     }
-    committer.finish(entry); // the reader's own share: an entry without readable messages goes, too
+    if (isSaved) committer.finish(entry); // the reader's own share: an entry without readable messages goes, too
   }
 
   #decode(
@@ -168,6 +167,19 @@ export class ShardReader {
       );
       return { messages: [], rotten: [stored.bytes] };
     }
+  }
+
+  /** False if not all of it found room among the dead letters: then the entry stays in the inbox. */
+  #saveRotten(id: EntryId, rotten: readonly Uint8Array[]): boolean {
+    const { committer, counters, log } = this.#options;
+    for (const bytes of rotten) {
+      if (!committer.addDeadLetter(this.#deadMessage(id, bytes))) {
+        log.error({ entry: formatEntryId(id) }, "no room for another dead letter: the entry stays in the inbox");
+        return false;
+      }
+      counters.deadLetters += 1;
+    }
+    return true;
   }
 
   #deadMessage(id: EntryId, bytes: Uint8Array): Uint8Array {

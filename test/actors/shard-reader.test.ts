@@ -13,7 +13,7 @@ import { VirtualEnvironment } from "../support/virtual-environment.ts";
 const MESSAGES = 1_000;
 
 /** A reader of one entry, on a clock that goes on by a millisecond at each look. */
-function reading({ readAheadBytesMax = 1_000_000 } = {}) {
+function reading({ readAheadBytesMax = 1_000_000, rotten = false, hasDeadLetterRoom = true } = {}) {
   const environment = new VirtualEnvironment(3);
   const log = new RecordingLog();
   let nowMs = 0;
@@ -23,7 +23,9 @@ function reading({ readAheadBytesMax = 1_000_000 } = {}) {
     const to = { bot: "b", channel: "test", conversation: `c${i}` };
     batch.add(conversationKey(to), { to, id: "m", text: "" });
   }
-  const inbox: StoredEntry[] = [{ id: { ms: 1, seq: 0 }, bytes: batch.finish() }];
+  const bytes = batch.finish();
+  if (rotten) bytes[bytes.length - 1]! ^= 1;
+  const inbox: StoredEntry[] = [{ id: { ms: 1, seq: 0 }, bytes }];
   const delivered: string[] = [];
   const finished: number[] = [];
   const reader = new ShardReader({
@@ -34,7 +36,7 @@ function reading({ readAheadBytesMax = 1_000_000 } = {}) {
       readInbox: () => (inbox.length > 0 ? Promise.resolve(inbox.splice(0)) : new Promise((read) => ended.push(read))),
     },
     hashKey: { lo: 1, hi: 2 },
-    committer: { addDeadLetter: () => undefined, finish: (entry) => finished.push(entry.undecided) },
+    committer: { addDeadLetter: () => hasDeadLetterRoom, finish: (entry) => finished.push(entry.undecided) },
     deliver: (message) => delivered.push(message.key),
     readAheadBytesMax,
     outboxBytes: () => 0,
@@ -92,3 +94,15 @@ test("a reader without room waits, says so in the log after ten seconds, once, a
   expect(reader.undecidedBytes).toBe(0);
   await stop();
 });
+
+test.each([true, false])(
+  "a rotten message that finds room among the dead letters (%s) lets its entry go, else keeps it (D3, R6)",
+  async (hasDeadLetterRoom) => {
+    const { reader, delivered, finished, stop } = reading({ rotten: true, hasDeadLetterRoom });
+    reader.start();
+    for (let round = 0; round < 100; round += 1) await new Promise((resolve) => setImmediate(resolve));
+    expect(delivered).toHaveLength(MESSAGES - 1);
+    expect(finished).toHaveLength(hasDeadLetterRoom ? 1 : 0);
+    await stop();
+  },
+);
