@@ -74,6 +74,10 @@ export interface CommitterOptions {
   readonly commitKeysMax: number;
   readonly commitBytesMax: number;
   readonly transcript: Commit["transcript"];
+  /** How many there are when the shard is opened, and how many there may be. */
+  readonly deadLetters: { readonly count: number; readonly bytes: number };
+  readonly deadLettersMax: number;
+  readonly deadLetterBytesMax: number;
   /** Replies of an applied commit, in order. */
   readonly onReplies: (entry: OutboxEntry, replies: readonly OutboxReply[]) => void;
   /** Transcript lines of this conversation are durable. Must return at once and not throw. */
@@ -85,6 +89,8 @@ export interface CommitterOptions {
 
 /** Keys that one conversation may need: record, ids, transcript. */
 const KEYS_PER_CONVERSATION = 3;
+/** Items of each other list of a commit; what is over waits for the next one. */
+const LIST_MAX = 2_000;
 
 export class Committer {
   readonly #options: CommitterOptions;
@@ -94,6 +100,8 @@ export class Committer {
   #acked = new Set<OutboxEntry>();
   #lanes = new Map<ConversationKey, Uint8Array | null>();
   #dead: Uint8Array[] = [];
+  #deadCount: number;
+  #deadBytes: number;
   #waiters: (() => void)[] = [];
   #scheduled = false;
   #ackTimer: Timer | null = null;
@@ -104,6 +112,8 @@ export class Committer {
 
   constructor(options: CommitterOptions) {
     this.#options = options;
+    this.#deadCount = options.deadLetters.count;
+    this.#deadBytes = options.deadLetters.bytes;
     this.lastAppliedAtMs = options.environment.monotonicMs();
   }
 
@@ -133,9 +143,15 @@ export class Committer {
     this.#soon();
   }
 
-  addDeadLetter(letter: Uint8Array): void {
+  /** False if there are as many as there may be (R6): then nothing happened, and what it was about must wait. */
+  addDeadLetter(letter: Uint8Array): boolean {
+    const { deadLettersMax, deadLetterBytesMax } = this.#options;
+    if (this.#deadCount + 1 > deadLettersMax || this.#deadBytes + letter.length > deadLetterBytesMax) return false;
+    this.#deadCount += 1;
+    this.#deadBytes += letter.length;
     this.#dead.push(letter);
     this.#soon();
+    return true;
   }
 
   /** Resolves when the lane states, acknowledgements and dead letters handed over before are durable; never if the shard is lost first. */
@@ -153,6 +169,12 @@ export class Committer {
       else this.#idle.push(resolve);
       this.#soon();
     });
+  }
+
+  /** A commit renews the lease as well: while one is under way, or was confirmed just now, no other renewal is needed. */
+  get renewsLease(): boolean {
+    const { environment, leaseMs } = this.#options;
+    return this.#flying || environment.monotonicMs() - this.lastAppliedAtMs < leaseMs / 3;
   }
 
   /** Nothing is sent after this. */
@@ -227,19 +249,12 @@ export class Committer {
 
   #build(): Flight | null {
     const { epoch, leaseMs, transcript } = this.#options;
-    const waiters = this.#waiters.splice(0);
     const conversations = this.#takeConversations();
-    const outboxDone: EntryId[] = [];
-    const acks: { entry: EntryId; done: Uint8Array }[] = [];
-    for (const entry of this.#acked) {
-      if (entry.isDone) outboxDone.push(entry.id);
-      else acks.push({ entry: entry.id, done: entry.done.slice() });
-    }
-    this.#acked.clear();
-    const inboxDone = this.#inboxDone.splice(0);
-    const lanes = Array.from(this.#lanes, ([key, state]) => ({ key, state }));
-    this.#lanes.clear();
-    const dead = this.#dead.splice(0);
+    const { outboxDone, acks } = this.#takeAcks();
+    const inboxDone = this.#inboxDone.splice(0, LIST_MAX);
+    const lanes = this.#takeLanes();
+    const dead = this.#takeDead();
+    const waiters = this.#acked.size + this.#lanes.size + this.#dead.length === 0 ? this.#waiters.splice(0) : [];
     const work =
       conversations.taken.length + outboxDone.length + acks.length + inboxDone.length + lanes.length + dead.length;
     if (work === 0) {
@@ -263,6 +278,36 @@ export class Committer {
       transcript,
     };
     return { commit, conversations: conversations.taken, replies, inboxDoneBytes, waiters };
+  }
+
+  #takeAcks(): { outboxDone: EntryId[]; acks: { entry: EntryId; done: Uint8Array }[] } {
+    const outboxDone: EntryId[] = [];
+    const acks: { entry: EntryId; done: Uint8Array }[] = [];
+    for (const entry of this.#acked) {
+      if (outboxDone.length + acks.length === LIST_MAX) break;
+      this.#acked.delete(entry);
+      if (entry.isDone) outboxDone.push(entry.id);
+      else acks.push({ entry: entry.id, done: entry.done.slice() });
+    }
+    return { outboxDone, acks };
+  }
+
+  #takeLanes(): { key: ConversationKey; state: Uint8Array | null }[] {
+    const lanes: { key: ConversationKey; state: Uint8Array | null }[] = [];
+    for (const [key, state] of this.#lanes) {
+      if (lanes.length === LIST_MAX) break;
+      this.#lanes.delete(key);
+      lanes.push({ key, state });
+    }
+    return lanes;
+  }
+
+  #takeDead(): Uint8Array[] {
+    let count = 0;
+    for (let bytes = 0; count < this.#dead.length && bytes < this.#options.commitBytesMax; count += 1) {
+      bytes += this.#dead[count]!.length;
+    }
+    return this.#dead.splice(0, count);
   }
 
   /** Whole conversations, oldest first, up to the bounds of a commit (G3). */

@@ -15,21 +15,22 @@ import { checkedState, type DecodedRecord, decodeRecord, encodeRecord } from "..
 import type { BotDefinition } from "../src/domain/bot.ts";
 import { Fifo } from "../src/domain/fifo.ts";
 import type { ConversationId, ConversationKey } from "../src/domain/ids.ts";
-import type { InboxEntry, InboxMessage, Reply } from "../src/domain/message.ts";
-import { freezePlain, type Plain, PlainDataError } from "../src/domain/plain-data.ts";
+import type { InboxEntry, InboxMessage } from "../src/domain/message.ts";
+import { freezePlain, type Plain } from "../src/domain/plain-data.ts";
 import { formatBorn, type Position } from "../src/domain/position.ts";
 import { RecentIds } from "../src/domain/recent-ids.ts";
 import { afterDrop, afterTurn, type ConversationRecord, newRecord } from "../src/domain/record.ts";
 import { HANDLER_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { sequence } from "../src/domain/sequencer.ts";
-import { transcriptUserLine } from "../src/domain/transcript.ts";
 import type { Environment, Timer } from "../src/environment.ts";
-import { CodecError, ColloquyError, TerminalError } from "../src/errors.ts";
+import { CodecError } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { StoredConversation } from "../src/store/shard-store.ts";
 import type { ActorRef } from "./actor-system.ts";
+import { describeBotError } from "./bot-error.ts";
 import type { Committable, PendingWrite } from "./committer.ts";
+import { type RenderedTurn, renderTurn } from "./rendered-turn.ts";
 import type { RunningTurns } from "./running-turns.ts";
 import { Turn, type TurnBounds, type TurnResult } from "./turn.ts";
 
@@ -344,9 +345,9 @@ export class ConversationActor implements Committable {
 
   #applied(record: ConversationRecord, message: InboxMessage, result: TurnResult): boolean {
     if (result.kind === "failed") return this.#failed(result.error, message);
-    let rendered: Rendered;
+    let rendered: RenderedTurn;
     try {
-      rendered = this.#render(record, message, result.replies);
+      rendered = renderTurn(this.#channel, this, record, this.#bornText(record), message, result.replies);
     } catch (error) {
       return this.#failed(error, message);
     }
@@ -355,6 +356,7 @@ export class ConversationActor implements Committable {
     this.#failures = 0;
     const pending = this.#openPending();
     this.#state = result.state;
+    this.#stored = null;
     this.#record = afterTurn(record, message.position, message.idHash, result.replies.length);
     this.#remember(message);
     pending.turns += 1;
@@ -375,33 +377,9 @@ export class ConversationActor implements Committable {
     ids.leftYoung = 0;
   }
 
-  /** Wire bytes are made before the commit, which stores them: every attempt sends the same ones (attack B14). */
-  #render(record: ConversationRecord, message: InboxMessage, replies: readonly Reply[]): Rendered {
-    const toTranscript = this.#channel.delivery === "transcript";
-    if (replies.length === 0 && !toTranscript) return NOTHING_RENDERED;
-    const born = this.#bornText(record);
-    const rendered: Rendered = { outbox: [], transcript: [], bytes: 0 };
-    if (toTranscript) rendered.transcript.push(this.#userLine(record, message, born));
-    for (let i = 0; i < replies.length; i += 1) {
-      const outSeq = record.outSeq + 1 + i;
-      const body = this.#channel.render({ to: this.id, born, outSeq, inReplyTo: message.id, reply: replies[i]! });
-      rendered.bytes += body.length;
-      if (toTranscript) rendered.transcript.push(body);
-      else rendered.outbox.push({ key: this.key, born, outSeq, body });
-    }
-    return rendered;
-  }
-
   #bornText(record: ConversationRecord): string {
     if (this.#born.position !== record.born) this.#born = { position: record.born, text: formatBorn(record.born) };
     return this.#born.text;
-  }
-
-  #userLine(record: ConversationRecord, message: InboxMessage, born: string): Uint8Array {
-    const line = { seq: record.seq + 1, born, messageId: message.id, text: message.text };
-    return transcriptUserLine(
-      message.dataJson === "" ? line : { ...line, data: JSON.parse(message.dataJson) as Plain },
-    );
   }
 
   /** The same message again, after a while and without end: nothing may pass it. */
@@ -416,7 +394,7 @@ export class ConversationActor implements Committable {
         inboxPosition: formatBorn(message.position),
         attempt: this.#failures,
         retryInMs: delayMs,
-        error: withoutText(error),
+        error: describeBotError(error),
       },
       "turn failed; nothing of it was committed, the message runs again",
     );
@@ -466,22 +444,6 @@ export class ConversationActor implements Committable {
   }
 }
 
-/** A bot's error may quote the message, so its text stays out of the log; ours never do. */
-function withoutText(error: unknown): unknown {
-  if (error instanceof PlainDataError) return { name: error.name, reason: error.reason };
-  if (error instanceof ColloquyError && !(error instanceof TerminalError)) return describeError(error);
-  if (!(error instanceof Error)) return { name: typeof error };
-  return { name: error.name, at: firstFrame(error) };
-}
-
-/** The line behind the message, and only if it is one of a stack: a message may have lines that begin with "at", too. */
-function firstFrame({ name, message, stack = "" }: Error): string | undefined {
-  const header = message === "" ? name : message;
-  const from = stack.indexOf(header);
-  const behind = from < 0 ? "" : stack.slice(from + header.length);
-  return behind.startsWith("\n    at ") ? behind.split("\n", 2)[1]!.trim() : undefined;
-}
-
 interface Pending {
   turns: number;
   bytes: number;
@@ -489,11 +451,3 @@ interface Pending {
   readonly consumed: InboxEntry[];
   readonly transcript: Uint8Array[];
 }
-
-interface Rendered {
-  readonly outbox: OutboxReply[];
-  readonly transcript: Uint8Array[];
-  bytes: number;
-}
-
-const NOTHING_RENDERED: Rendered = Object.freeze({ outbox: [], transcript: [], bytes: 0 });

@@ -35,7 +35,8 @@ export interface LanePorts {
   readonly counters: Counters;
   ack(entry: OutboxEntry, index: number): void;
   setLane(key: ConversationKey, state: Uint8Array | null): void;
-  addDeadLetter(letter: Uint8Array): void;
+  /** False if there may be no more of them. */
+  addDeadLetter(letter: Uint8Array): boolean;
   /** Resolves when what was handed over before is durable. */
   committed(): Promise<void>;
   /** Leaves a wake-up that rings this lane after `delayMs`. */
@@ -125,7 +126,7 @@ export class LaneActor {
     for (let item = this.#backlog.peek(); item !== undefined && !this.#stopped; item = this.#backlog.peek()) {
       if (this.#state?.state === "halted") break;
       if (this.#state?.state === "closed") {
-        this.#bury(item, this.#state.reason);
+        if (!this.#bury(item, this.#state.reason)) break;
         continue;
       }
       const outcome = await this.#attempt(item); // L1
@@ -160,7 +161,7 @@ export class LaneActor {
         this.#setState({ ...this.#failed(item, outcome.reason), state: "closed" });
         return this.#buryAndWait(item, outcome.reason);
       case "terminal":
-        if (this.#ordering === "strict") return this.#halt(item, outcome.reason);
+        if (this.#ordering === "strict") return Promise.resolve(this.#halt(item, outcome.reason));
         if (this.#state !== null) this.#setState(null);
         return this.#buryAndWait(item, outcome.reason);
     }
@@ -232,7 +233,7 @@ export class LaneActor {
     return false;
   }
 
-  async #halt(item: LaneItem, reason: string): Promise<false> {
+  #halt(item: LaneItem, reason: string): false {
     this.#setState({ ...this.#failed(item, reason), state: "halted" });
     this.#ports.log.error(
       { ...this.id, outSeq: item.outSeq, reason },
@@ -243,16 +244,21 @@ export class LaneActor {
 
   /** The head becomes a dead letter; the lane goes on only after the commit that says so (L1). */
   async #buryAndWait(item: LaneItem, reason: string): Promise<boolean> {
-    this.#bury(item, reason);
+    const isBuried = this.#bury(item, reason);
     await this.#ports.committed();
-    return !this.#stopped;
+    return isBuried && !this.#stopped;
   }
 
-  #bury(item: LaneItem, reason: string): void {
+  /** False if there is no room for one more dead letter: then the lane is halted. */
+  #bury(item: LaneItem, reason: string): boolean {
+    if (!this.#ports.addDeadLetter(deadReply(this.id, item, reason, this.#ports.environment.nowMs()))) {
+      this.#halt(item, `${reason}; no room for another dead letter`);
+      return false;
+    }
     this.#ports.counters.deadLetters += 1;
-    this.#ports.addDeadLetter(deadReply(this.id, item, reason, this.#ports.environment.nowMs()));
     this.#leave(item);
     this.#ports.log.warn({ ...this.id, outSeq: item.outSeq, reason }, "reply became a dead letter");
+    return true;
   }
 
   #setState(state: LaneState | null): void {

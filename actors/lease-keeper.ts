@@ -23,10 +23,12 @@ export interface LeaseKeeperOptions {
   readonly name: string;
   /** Opens the shard under this epoch; resolves when it works. Rejecting gives the shard up for good. */
   readonly open: (epoch: number) => Promise<void>;
-  /** Closes what `open` opened: in good order, or at once if the epoch is over and nothing more can be committed. */
-  readonly close: (how: "drain" | "abandon") => Promise<void>;
+  /** Closes what `open` opened, true if all of it within its time: in good order, or at once if the epoch is over and nothing more can be committed. */
+  readonly close: (how: "drain" | "abandon") => Promise<boolean>;
   /** When a commit, which renews the lease as well, was last confirmed, on the monotonic clock. */
   readonly lastCommitAtMs: () => number;
+  /** Whether commits keep the lease now, so that a lone renewal would only queue beside them (attack H11). */
+  readonly commitsRenew: () => boolean;
   readonly onStateChange: () => void;
 }
 
@@ -49,7 +51,8 @@ export class LeaseKeeper {
   #epoch = 0;
   /** Epochs only rise; one below this says that Redis lost writes. */
   #highestEpochSeen = 0;
-  #closedClean = false;
+  /** How the shard was closed if it is still ours. */
+  #closed: "clean" | "unclean" | null = null;
   /** On the monotonic clock, before the renewal was sent. */
   #renewedAtMs = Number.NEGATIVE_INFINITY;
   #lost: ((reason: LostReason) => void) | null = null;
@@ -87,10 +90,13 @@ export class LeaseKeeper {
   /** Gives the lease back, so that the next owner need not wait for its end. Harmless without one. */
   async release(): Promise<void> {
     const { store, name, log } = this.#options;
-    if (!this.#closedClean) return;
+    if (this.#closed === null) return;
     try {
-      await store.release({ epoch: this.#epoch, clean: true });
-      log.info({ shard: name, epoch: this.#epoch }, "shard released");
+      const reply = await store.release({ epoch: this.#epoch, clean: this.#closed === "clean" });
+      log.info(
+        { shard: name, epoch: this.#epoch, reply: reply.kind, drained: this.#closed === "clean" },
+        "lease given back",
+      );
     } catch (error) {
       log.warn({ shard: name, error }, "lease not given back; it runs out by itself");
     }
@@ -170,20 +176,24 @@ export class LeaseKeeper {
       ended = isAway ? "away" : "corrupt";
     }
     this.#setState({ kind: "closing" });
-    await close(ended === "stopped" ? "drain" : "abandon");
+    const inTime = await close(ended === "stopped" ? "drain" : "abandon");
     renewing.abort();
     this.#lost = null;
-    this.#closedClean = ended === "stopped";
+    this.#closed = ended === "stopped" ? (inTime ? "clean" : "unclean") : null;
     return ended;
   }
 
-  /** A lone renewal each third of the lease; commits renew it as well. */
+  /** A lone renewal each third of the lease in which no commit renews it. */
   async #renewUntil(signal: AbortSignal): Promise<LostReason> {
     const { environment, leaseTtlMs, store } = this.#options;
     for (let attempt = 0; !signal.aborted; ) {
       const waitMs = attempt === 0 ? leaseTtlMs / 3 : retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random());
       await pause(environment, waitMs, signal);
       if (signal.aborted) break;
+      if (this.#options.commitsRenew()) {
+        attempt = 0;
+        continue;
+      }
       try {
         const atMs = environment.monotonicMs();
         const reply = await store.renew({ epoch: this.#epoch, leaseMs: leaseTtlMs });

@@ -49,16 +49,22 @@ export interface OwnershipOptions {
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (shard: number, log: Log, ring: Ring) => WakeUps;
   /** Starts and stops the parts of a shard as a tree. */
-  readonly superviseShard: (name: string, shard: Shard) => { start(): Promise<void>; stop(): Promise<void> };
+  readonly superviseShard: (name: string, shard: Shard) => ShardTree;
   /** Transcript lines of this conversation were committed here. Must return at once and not throw. */
   readonly onTranscript: (key: ConversationKey) => void;
   /** The store cannot be used at all. */
   readonly onUnusable: (error: Error) => void;
 }
 
+export interface ShardTree {
+  start(): Promise<void>;
+  /** True if all of it stopped within its time. */
+  stop(): Promise<boolean>;
+}
+
 interface OpenShard {
   readonly shard: Shard;
-  readonly tree: { start(): Promise<void>; stop(): Promise<void> };
+  readonly tree: ShardTree;
 }
 
 /** What exists once the namespace is known. */
@@ -278,6 +284,7 @@ export class Ownership {
       name: shardName(shard),
       open: (epoch) => this.#openShard(shard, epoch, meta, keeper),
       close: (how) => this.#closeShard(shard, how),
+      commitsRenew: () => this.#open.get(shard)?.shard.committer.renewsLease ?? false,
       lastCommitAtMs: () => this.#open.get(shard)?.shard.committer.lastAppliedAtMs ?? Number.NEGATIVE_INFINITY,
       onStateChange: () => this.#refresh(),
     });
@@ -291,6 +298,7 @@ export class Ownership {
     const shard = new Shard({
       name,
       epoch,
+      deadLetters: (await store.shard(index).owner()).deadLetters,
       environment,
       log,
       config,
@@ -311,11 +319,11 @@ export class Ownership {
     await tree.start();
   }
 
-  async #closeShard(index: number, how: "drain" | "abandon"): Promise<void> {
+  async #closeShard(index: number, how: "drain" | "abandon"): Promise<boolean> {
     const open = this.#open.get(index);
     this.#open.delete(index);
     if (how === "abandon") open?.shard.abandon();
-    await open?.tree.stop();
+    return (await open?.tree.stop()) ?? true;
   }
 
   /** O2, in one place: admission follows `notReady`, and each change is one line. */

@@ -34,6 +34,8 @@ export interface ShardReaderOptions {
 }
 
 const PAGE_ENTRIES = 16;
+/** How long reading may stand still before the log says so. */
+const STALL_MS = 10_000;
 /** A reader that stops waits for the read under way. */
 const BLOCK_MS = 250;
 /** How long messages are handed on before others have their turn. */
@@ -88,13 +90,26 @@ export class ShardReader {
   async #run(): Promise<void> {
     while (!this.#stop.signal.aborted) {
       if (!this.#hasRoom()) {
-        await new Promise<void>((resolve) => {
-          this.#roomWaiter = resolve;
-        });
+        await this.#room();
         continue;
       }
       for (const stored of await this.#read()) if (!this.#stop.signal.aborted) await this.#deliver(stored);
     }
+  }
+
+  /** Waits for room. Conversations that cannot move may keep it for long, which has to be seen. */
+  async #room(): Promise<void> {
+    const { environment, log, outboxBytes } = this.#options;
+    const alarm = environment.after(STALL_MS, () =>
+      log.error(
+        { undecidedBytes: this.#undecidedBytes, undeliveredBytes: outboxBytes() },
+        "nothing is read from the inbox: conversations or lanes that cannot move hold all the room; nothing is lost, mend what they wait for",
+      ),
+    );
+    await new Promise<void>((resolve) => {
+      this.#roomWaiter = resolve;
+    });
+    alarm.cancel();
   }
 
   async #read(): Promise<StoredEntry[]> {
@@ -122,8 +137,7 @@ export class ShardReader {
     const entry: InboxEntry = { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
     this.#undecidedBytes += entry.bytes; // D2
     const { messages, rotten } = this.#decode(stored, entry);
-    this.#options.counters.deadLetters += rotten.length;
-    for (const bytes of rotten) committer.addDeadLetter(this.#deadMessage(stored.id, bytes)); // D3
+    const isSaved = this.#saveRotten(stored.id, rotten); // D3
     entry.undecided = messages.length + 1;
     let sliceEndMs = environment.monotonicMs() + SLICE_MS;
     for (let i = 0; i < messages.length; i += 1) {
@@ -133,7 +147,7 @@ export class ShardReader {
       if (this.#stop.signal.aborted) return; // what is left of it is for the next owner
       sliceEndMs = environment.monotonicMs() + SLICE_MS;
     }
-    committer.finish(entry); // the reader's own share: an entry without readable messages goes, too
+    if (isSaved) committer.finish(entry); // the reader's own share: an entry without readable messages goes, too
   }
 
   #decode(
@@ -153,6 +167,19 @@ export class ShardReader {
       );
       return { messages: [], rotten: [stored.bytes] };
     }
+  }
+
+  /** False if not all of it found room among the dead letters: then the entry stays in the inbox. */
+  #saveRotten(id: EntryId, rotten: readonly Uint8Array[]): boolean {
+    const { committer, counters, log } = this.#options;
+    for (const bytes of rotten) {
+      if (!committer.addDeadLetter(this.#deadMessage(id, bytes))) {
+        log.error({ entry: formatEntryId(id) }, "no room for another dead letter: the entry stays in the inbox");
+        return false;
+      }
+      counters.deadLetters += 1;
+    }
+    return true;
   }
 
   #deadMessage(id: EntryId, bytes: Uint8Array): Uint8Array {

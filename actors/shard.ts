@@ -14,7 +14,7 @@ import type { ConversationKey } from "../src/domain/ids.ts";
 import { type Environment, pause } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
-import type { ShardStore } from "../src/store/shard-store.ts";
+import type { Owner, ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
 import { Committer, type LostReason } from "./committer.ts";
 import { Conversations, type ResidentBudget } from "./conversations.ts";
@@ -26,6 +26,7 @@ import { ShardReader } from "./shard-reader.ts";
 export interface ShardOptions {
   readonly name: string;
   readonly epoch: number;
+  readonly deadLetters: Owner["deadLetters"];
   readonly environment: Environment;
   readonly log: Log;
   readonly config: Config;
@@ -69,6 +70,9 @@ export class Shard {
       ackDelayMs: config.ackDelayMs,
       commitKeysMax: config.commitKeysMax,
       commitBytesMax: config.commitBytesMax,
+      deadLetters: options.deadLetters,
+      deadLettersMax: config.deadLettersMax,
+      deadLetterBytesMax: config.deadLetterBytesMax,
       transcript: {
         linesMax: config.transcriptLinesMax,
         bytesMax: config.transcriptBytesMax,

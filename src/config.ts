@@ -130,6 +130,13 @@ const schema = z.strictObject({
   laneBacklogMax: count(1_000, 1, 1_000_000, "undelivered replies of one conversation; at it the conversation pauses"),
   laneBacklogBytesMax: bytes(4 * MIB, 64, "the same in bytes"),
   outboxBytesMax: bytes(64 * MIB, 64 * KIB, "undelivered replies of one shard"),
+  deadLettersMax: count(
+    100_000,
+    1,
+    10_000_000,
+    "dead letters of one shard; at it nothing more becomes one: its lane halts",
+  ),
+  deadLetterBytesMax: bytes(256 * MIB, 64 * KIB, "the same in bytes"),
   transcriptLinesMax: count(200, 1, 100_000, "newest lines kept of a conversation's transcript"),
   transcriptBytesMax: bytes(256 * KIB, KIB, "the same in bytes"),
 });

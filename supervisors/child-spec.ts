@@ -5,8 +5,8 @@ export interface ChildSpec {
   readonly id: string;
   /** Resolves when the child does its work; the next sibling starts only then. */
   start(): void | Promise<void>;
-  /** Ends the child in good order: finishes what it accepted. Never called before `start`, and once per start. */
-  stop(): void | Promise<void>;
+  /** Ends the child in good order, when what it returns resolves: finishes what it accepted. Never called before `start`, and once per start. */
+  stop(): unknown;
   /** How long `stop` may take, ms. After it the supervisor goes on without waiting. */
   readonly shutdownMs: number;
 }

@@ -41,10 +41,11 @@ export class Supervisor {
     return this.#starting;
   }
 
-  async stop(): Promise<void> {
+  /** True if every child stopped within its time. */
+  async stop(): Promise<boolean> {
     this.#isStopping = true;
     await this.#starting?.catch(() => undefined); // V4: whoever started it is told
-    await this.#stopChildren();
+    return this.#stopChildren();
   }
 
   /** V1 */
@@ -61,12 +62,15 @@ export class Supervisor {
     }
   }
 
-  async #stopChildren(): Promise<void> {
-    for (let child = this.#started.pop(); child !== undefined; child = this.#started.pop())
-      await this.#stopChild(child);
+  async #stopChildren(): Promise<boolean> {
+    let inTime = true;
+    for (let child = this.#started.pop(); child !== undefined; child = this.#started.pop()) {
+      inTime = (await this.#stopChild(child)) && inTime;
+    }
+    return inTime;
   }
 
-  async #stopChild(child: ChildSpec): Promise<void> {
+  async #stopChild(child: ChildSpec): Promise<boolean> {
     const lines = { supervisor: this.#spec.id, child: child.id };
     const inTime = new AbortController();
     const stopped = (async () => child.stop())().then(
@@ -77,12 +81,14 @@ export class Supervisor {
       },
     );
     const overdue = pause(this.#environment, child.shutdownMs, inTime.signal).then(() => false);
-    if (!(await Promise.race([stopped, overdue]))) {
+    const isStopped = await Promise.race([stopped, overdue]);
+    if (!isStopped) {
       this.#log.warn(
         { ...lines, shutdownMs: child.shutdownMs },
         "child did not stop in time and is left behind; what it accepted is in the store",
       ); // V3
     }
     inTime.abort();
+    return isStopped;
   }
 }

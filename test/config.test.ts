@@ -65,6 +65,8 @@ describe("defaults", () => {
       turnReplyBytesMax: 1_048_576,
       laneBacklogMax: 1_000,
       laneBacklogBytesMax: 4_194_304,
+      deadLettersMax: 100_000,
+      deadLetterBytesMax: 268_435_456,
       outboxBytesMax: 67_108_864,
       transcriptLinesMax: 200,
       transcriptBytesMax: 262_144,

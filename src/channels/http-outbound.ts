@@ -2,13 +2,15 @@
 // becomes a decision about trying again.
 //
 // Invariants
-//   O1. An attempt never rejects, and ends within `timeoutMs`, whatever the other side does.
+//   O1. An attempt never rejects, and ends within `timeoutMs` once it has one of `connections` places; it waits for a place as
+//       long as it takes. So a recipient that is slow but well makes lanes slow, and never makes them fail.
 //   O2. What failed before the first byte was sent is `retryable`; after that nobody knows, so it is `ambiguous`.
 //   O3. The status decides. The body behind it is drained up to `RESPONSE_BYTES_MAX` to use the connection again, or cut.
 //   O4. Redirects are not followed, and a reason holds a status or an error's code, nothing of what was sent or answered.
 
 import type { Dispatcher } from "undici";
 import { Pool } from "undici";
+import { Fifo } from "../domain/fifo.ts";
 import type { Delivery } from "../domain/message.ts";
 import type { Environment, Timer } from "../environment.ts";
 import type { SendOutcome } from "./channel.ts";
@@ -23,7 +25,7 @@ const RESPONSE_HEADER_BYTES_MAX = 16 * 1_024;
 
 export interface HttpOutboundOptions {
   readonly deliverTo: URL;
-  /** For one attempt, from waiting for a connection to the last byte of the answer, ms. */
+  /** For one attempt, from connecting to the last byte of the answer, ms. */
   readonly timeoutMs: number;
   /** Connections at the same time; attempts beyond wait for one. */
   readonly connections: number;
@@ -48,21 +50,52 @@ export function httpOutbound({ deliverTo, timeoutMs, connections, environment }:
   });
   const path = deliverTo.pathname + deliverTo.search;
   const underSignal = attemptsBySignal();
+  const places = new Places(connections);
 
   return {
-    send: (delivery, signal) =>
-      new Promise((resolve) => {
-        if (signal.aborted) return resolve({ kind: "ambiguous", reason: "aborted" });
-        const attempt = new Attempt(environment, timeoutMs, underSignal(signal), resolve);
-        const headers = { "idempotency-key": delivery.idempotencyKey, "content-type": "application/json" };
-        try {
-          pool.dispatch({ method: "POST", path, headers, body: delivery.body }, attempt);
-        } catch (error) {
-          attempt.fail(error);
-        }
-      }),
+    async send(delivery, signal) {
+      await places.take();
+      try {
+        return await new Promise<SendOutcome>((resolve) => {
+          if (signal.aborted) return resolve({ kind: "ambiguous", reason: "aborted" });
+          const attempt = new Attempt(environment, timeoutMs, underSignal(signal), resolve);
+          const headers = { "idempotency-key": delivery.idempotencyKey, "content-type": "application/json" };
+          try {
+            pool.dispatch({ method: "POST", path, headers, body: delivery.body }, attempt);
+          } catch (error) {
+            attempt.fail(error);
+          }
+        });
+      } finally {
+        places.free();
+      }
+    },
     close: () => pool.destroy(),
   };
+}
+
+/** First come, first served. */
+class Places {
+  readonly #waiting = new Fifo<() => void>();
+  #left: number;
+
+  constructor(count: number) {
+    this.#left = count;
+  }
+
+  take(): Promise<void> | undefined {
+    if (this.#left > 0) {
+      this.#left -= 1;
+      return undefined;
+    }
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  free(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#left += 1;
+    else next();
+  }
 }
 
 /** One listener for each signal, however many attempts it ends: lanes share one, and an event target searches its list. */

@@ -83,6 +83,8 @@ export class MemoryShard {
   inbox: MemoryStream = new MemoryStream();
   outbox: MemoryStream = new MemoryStream();
   readonly dead: MemoryStream = new MemoryStream();
+  deadCount = 0;
+  deadBytes = 0;
   /** By entry id. */
   readonly acks: Map<string, Uint8Array> = new Map();
   readonly lanes: Map<ConversationKey, Uint8Array> = new Map();
@@ -183,9 +185,10 @@ export class MemoryShardStore implements ShardStore {
   }
 
   async owner(): Promise<Owner> {
-    const { node, epoch, n, leaseEndMs, clean } = this.#data;
+    const { node, epoch, n, leaseEndMs, clean, deadCount, deadBytes } = this.#data;
     const leaseRemainingMs = Math.max(0, leaseEndMs - this.#nowMs());
-    return { node, epoch, n, leaseRemainingMs, clean: epoch === 0 || clean };
+    const deadLetters = { count: deadCount, bytes: deadBytes };
+    return { node, epoch, n, leaseRemainingMs, clean: epoch === 0 || clean, deadLetters };
   }
 
   async acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply> {
@@ -316,7 +319,11 @@ export class MemoryShardStore implements ShardStore {
       if (state === null) data.lanes.delete(key);
       else data.lanes.set(key, state.slice());
     }
-    for (const letter of commit.dead) data.dead.add(letter, nowMs);
+    for (const letter of commit.dead) {
+      data.dead.add(letter, nowMs);
+      data.deadBytes += letter.length;
+    }
+    data.deadCount += commit.dead.length;
     data.n = commit.n;
     data.clean = false;
     data.leaseEndMs = nowMs + commit.leaseMs;

@@ -21,6 +21,8 @@ export interface Owner {
   readonly leaseRemainingMs: number;
   /** Whether that owner released the shard after draining. */
   readonly clean: boolean;
+  /** Of all owners together. */
+  readonly deadLetters: { readonly count: number; readonly bytes: number };
 }
 
 export type AcquireReply =

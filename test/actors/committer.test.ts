@@ -123,6 +123,19 @@ describe("a conversation is committed whole (G3)", () => {
     expect(all.map(({ takes, commits }) => [takes, commits])).toEqual(all.map(() => [1, 1]));
   });
 
+  test("of every other list a commit takes 2,000 items; what is over, and who waits for it, has the next one", async () => {
+    const rig = new CommitterRig();
+    for (let i = 0; i < 2_001; i += 1) rig.committer.setLane(`lane ${i}` as never, Buffer.from("retrying"));
+    const allDurable = rig.committer.committed();
+    await quiet();
+    expect(rig.store.last.lanes).toHaveLength(2_000);
+    await rig.store.apply();
+    expect(await isSettled(allDurable)).toBe(false);
+    expect(rig.store.last.lanes.map(({ key }) => key)).toEqual(["lane 2000"]);
+    await rig.store.apply();
+    expect(await isSettled(allDurable)).toBe(true);
+  });
+
   test("a commit that reached `commitBytesMax` takes no further conversation and never a part of one", async () => {
     const rig = new CommitterRig({ commitBytesMax: 1_000 });
     const all = ["a", "b", "c"].map((name) => rig.conversation(name));

@@ -108,6 +108,9 @@ class Life {
       ackDelayMs: 20,
       commitKeysMax: 4_000,
       commitBytesMax: 4_194_304,
+      deadLetters: { count: world.shard.deadCount, bytes: world.shard.deadBytes },
+      deadLettersMax: world.deadLettersMax,
+      deadLetterBytesMax: 268_435_456,
       transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
       onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
       onTranscript: () => undefined,
@@ -175,6 +178,7 @@ class World {
   readonly data: MemoryData = new MemoryData();
   readonly recipient: Recipient = new Recipient(this.environment);
   wakeUpsArrive = true;
+  deadLettersMax = 100_000;
   #epoch = 0;
   lives: Life[] = [];
 
@@ -216,8 +220,9 @@ class World {
 }
 
 let world: World;
-const fresh = async (): Promise<Life> => {
+const fresh = async ({ deadLettersMax = 100_000 } = {}): Promise<Life> => {
   world = new World();
+  world.deadLettersMax = deadLettersMax;
   return world.life();
 };
 afterEach(() => {
@@ -612,6 +617,25 @@ describe.each(["strict", "available"])("a recipient that is gone, ordering %s (a
     expect(world.recipient.bodies).toEqual(["r1"]);
     expect(world.laneState(key)).toMatchObject({ state: "closed" });
     expect(world.outboxIsEmpty).toBe(true);
+  });
+});
+
+describe("dead letters are bounded (R6)", () => {
+  test("at `deadLettersMax` nothing more becomes one: the lane halts with what it has, also for the next owner", async () => {
+    const first = await fresh({ deadLettersMax: 2 });
+    const key = keyOf("c", "available");
+    world.recipient.answers = [{ kind: "gone", reason: "HTTP 410" }];
+    first.reply(key, "r1", "r2", "r3");
+    await world.environment.until(() => world.laneState(key)?.state === "halted", 10_000, "halted");
+    expect(world.deadLetters().map(({ body }) => body)).toEqual(["r1", "r2"]);
+    first.kill();
+    const second = await world.life();
+    second.reply(key, "r4");
+    await world.environment.pass(10_000);
+    expect(world.deadLetters()).toHaveLength(2);
+    expect(world.laneState(key)).toMatchObject({ state: "halted" });
+    expect(world.recipient.bodies).toEqual(["r1"]);
+    expect(world.outboxIsEmpty).toBe(false); // r3 and r4 wait
   });
 });
 

@@ -40,6 +40,7 @@ class Node {
   away = false;
   broken: Error | null = null;
   committedAtMs = Number.NEGATIVE_INFINITY;
+  commitsRenew = false;
   /** SIGSTOP: nothing of it reaches Redis until `resume`. */
   #paused: Gate<void> | null = null;
   openWith: (epoch: number) => Promise<void> = () => Promise.resolve();
@@ -74,9 +75,10 @@ class Node {
       },
       close: (how) => {
         this.closed.push(how);
-        return this.closeWith();
+        return this.closeWith().then(() => true);
       },
       lastCommitAtMs: () => this.committedAtMs,
+      commitsRenew: () => this.commitsRenew,
       onStateChange: () => this.states.push(this.keeper.state.kind),
     });
     this.keeper.start();
@@ -189,6 +191,19 @@ describe("the age of a lease", () => {
     await world.environment.pass(20);
     expect(a.keeper.isLeaseFresh).toBe(false);
   });
+});
+
+test("no lone renewal is sent while commits renew the lease, and one is when they stop (attack H11)", async () => {
+  const world = new World();
+  const a = world.node("a");
+  await quiet();
+  a.commitsRenew = true;
+  await world.environment.pass(LEASE_MS * 3);
+  expect((await a.store.owner()).leaseRemainingMs).toBe(0); // the commits of this test are none
+  a.commitsRenew = false;
+  await world.environment.pass(LEASE_MS);
+  expect((await a.store.owner()).leaseRemainingMs).toBeGreaterThan(0);
+  expect([a.kind, world.epoch]).toEqual(["owned", 1]);
 });
 
 describe("nobody takes a shard whose lease lives (K2, attack H4)", () => {

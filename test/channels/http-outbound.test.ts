@@ -184,28 +184,45 @@ describe("what a failure means", () => {
     expect(await send(impatient)).toEqual({ kind: "ambiguous", reason: "no answer within 100 ms" });
   });
 
-  test("waiting for a connection until the time-out is retryable, and the request never leaves", async () => {
-    const deadlines: (() => void)[] = [];
-    const manual: Environment = {
+  test("an attempt waits for its place without a deadline: a slow recipient fails no lane (O1)", async () => {
+    let deadlines = 0;
+    const counting: Environment = {
       ...environment,
-      after: (_ms, run) => {
-        deadlines.push(run);
-        return { cancel() {} };
+      after: (ms, run) => {
+        deadlines += 1;
+        return environment.after(ms, run);
       },
     };
-    const narrow = httpChannel({ deliverTo: provider.url, timeoutMs: 150, connections: 1, environment: manual });
+    const narrow = httpChannel({ deliverTo: provider.url, timeoutMs: 60_000, connections: 1, environment: counting });
     extra.push(narrow);
+    const arrived = [signal(), signal(), signal()];
+    const held: (() => void)[] = [];
+    provider.behave((request) => {
+      held.push(() => answer(200)(request));
+      arrived[held.length - 1]!.resolve();
+    });
+    const sending = [send(narrow), send(narrow), send(narrow)];
+    for (let n = 0; n < 3; n += 1) {
+      await arrived[n]!.promise;
+      expect([deadlines, held.length]).toEqual([n + 1, n + 1]);
+      held[n]!();
+      expect(await sending[n]).toEqual({ kind: "delivered" });
+    }
+  });
+
+  test("an attempt that is aborted while it waits for its place sends nothing", async () => {
+    const narrow = toProvider({ connections: 1, timeoutMs: 60_000 });
     const arrived = signal();
     provider.behave(() => arrived.resolve());
-    const [first, second] = [send(narrow), send(narrow)];
+    const abort = new AbortController();
+    const sending = [send(narrow, abort.signal), send(narrow, abort.signal)];
     await arrived.promise;
-    deadlines[1]?.();
-    expect(await second).toEqual({ kind: "retryable", reason: "no connection within 150 ms" });
-    deadlines[0]?.();
-    expect(await first).toEqual({ kind: "ambiguous", reason: "no answer within 150 ms" });
-    provider.behave(answer(200));
-    expect(await send(narrow)).toEqual({ kind: "delivered" });
-    expect(provider.requests).toHaveLength(2);
+    abort.abort();
+    expect(await Promise.all(sending)).toEqual([
+      { kind: "ambiguous", reason: "aborted" },
+      { kind: "ambiguous", reason: "aborted" },
+    ]);
+    expect(provider.requests).toHaveLength(1);
   });
 
   test("what is not HTTP is ambiguous", async () => {

@@ -104,7 +104,14 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
 
     describe("acquire", () => {
       test("a shard that nobody owned has epoch 0 and counts as clean", async () => {
-        expect(await shard.owner()).toEqual({ node: null, epoch: 0, n: 0, leaseRemainingMs: 0, clean: true });
+        expect(await shard.owner()).toEqual({
+          node: null,
+          epoch: 0,
+          n: 0,
+          leaseRemainingMs: 0,
+          clean: true,
+          deadLetters: { count: 0, bytes: 0 },
+        });
         expect(await shard.acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS })).toEqual({
           kind: "acquired",
           epoch: 1,
@@ -283,7 +290,14 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
 
       test("needs no owner and no epoch", async () => {
         expect(await shard.append(bytes("a"), 10)).toMatchObject({ kind: "appended" });
-        expect(await shard.owner()).toEqual({ node: null, epoch: 0, n: 0, leaseRemainingMs: 0, clean: true });
+        expect(await shard.owner()).toEqual({
+          node: null,
+          epoch: 0,
+          n: 0,
+          leaseRemainingMs: 0,
+          clean: true,
+          deadLetters: { count: 0, bytes: 0 },
+        });
       });
 
       test("is refused when the inbox would pass its bound, and fits again after a commit", async () => {
@@ -325,7 +339,9 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
         const inbox = await shard.readInbox({ ...ALL, blockMs: 0 });
         expect(inbox.map((e) => e.id)).toEqual([left]);
         expect(contents(await shard.readDeadLetters(ALL))).toEqual(["letter 1", "letter 2"]);
-        expect((await shard.owner()).n).toBe(1);
+        expect(await shard.owner()).toMatchObject({ n: 1, deadLetters: { count: 2, bytes: 16 } });
+        await shard.commit({ ...emptyCommit(epoch, 2), dead: [bytes("third")] });
+        expect((await shard.owner()).deadLetters).toEqual({ count: 3, bytes: 21 });
       });
 
       test("S1: the same bytes again answer the same and change nothing", async () => {

@@ -101,6 +101,20 @@ describe("ordered start, reverse stop (V1)", () => {
   });
 });
 
+test("stop says whether every child stopped within its time (V3)", async () => {
+  const rig = new Rig();
+  const quick = rig.supervisor(rig.child("a"), rig.child("b"));
+  await quick.start();
+  expect(await quick.stop()).toBe(true);
+  rig.hold("stop c");
+  const slow = rig.supervisor(rig.child("c", 2_000), rig.child("d"));
+  await slow.start();
+  const stopped = slow.stop();
+  await quiet();
+  await rig.environment.pass(2_000);
+  expect(await stopped).toBe(false);
+});
+
 describe("a failed start (V2)", () => {
   for (const how of ["rejects", "throws"]) {
     test(`that ${how} stops in reverse what had started, starts nothing more, and is the supervisor's own failure`, async () => {

@@ -1,6 +1,9 @@
 // Two processes, one Redis: the second stands by and takes over, and the first, when it wakes up, commits nothing more (P6).
 
+import { Redis } from "ioredis";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { systemEnvironment } from "../../src/environment.ts";
+import { RedisStore } from "../../src/store/redis-store.ts";
 import { Arena, freePort, isAlive, until } from "./support/arena.ts";
 import { seedOfThisRun } from "./support/random.ts";
 import { redisOnPort, urlOfRedis } from "./support/redis-on-port.ts";
@@ -47,6 +50,13 @@ async function settle(sender: Sender, store: StoreView, ...runtimes: RuntimeProc
   await until(isEmpty, { what: "an empty inbox and outbox", withinMs: SOON_MS, explain });
   expectPromiseKept(traffic.history());
 }
+
+/** The replies that got their 2xx; the sink also fails some attempts. */
+const delivered = (): number[] =>
+  traffic
+    .history()
+    .deliveries.filter(({ status }) => status >= 200 && status < 300)
+    .map(({ sequence }) => sequence);
 
 function say(line: string): void {
   process.stdout.write(`takeover seed ${seed}: ${line}\n`);
@@ -101,6 +111,61 @@ describe("two data folders on one external Redis", () => {
     await first.ready(TAKEOVER_MS + MARGIN_MS);
     say(`the first was ready again ${(performance.now() - killedMs).toFixed(0)} ms after the second was killed`);
     await settle(sender, store, first, second);
+  });
+
+  test("a commit under an epoch that is over is refused and changes nothing; its message runs once, under the next", async () => {
+    const env = { COLLOQUY_LEASE_TTL_MS: "60000" }; // no lone renewal comes before the commit
+    const port = await freePort();
+    const data = arena.dataFolder("late");
+    const late = new RuntimeProcess(arena, {
+      name: "late",
+      port,
+      data,
+      redis: redisUrl,
+      deliverTo: traffic.deliverTo,
+      env,
+    });
+    await late.ready();
+    const to = { conversation: "c1", text: "hello" };
+    expect((await late.post({ ...to, id: "m1" })).status).toBe(202);
+    await until(async () => isNothing(await store.unfinished()) && delivered().length === 1, {
+      what: "the first reply",
+      withinMs: SOON_MS,
+      explain: () => late.lastWords(),
+    });
+
+    const redis = new Redis(redisUrl);
+    arena.onCleanUp(() => redis.disconnect());
+    await redis.hset("colloquy:{00}:owner", "lease_end", 0);
+    const usurper = new RedisStore({
+      environment: systemEnvironment,
+      address: { url: redisUrl },
+      namespace: "colloquy",
+    });
+    expect(await usurper.shard(0).acquire({ node: "usurper", observedEpoch: 1, leaseMs: 60_000 })).toMatchObject({
+      kind: "acquired",
+      epoch: 2,
+    });
+    const before = await redis.dump("colloquy:{00}:c:4:fold4:httpc1");
+    expect((await late.post({ ...to, id: "m2" })).status).toBe(202); // an append needs no ownership
+    await until(() => /"reason":"fenced".*"commit":\d+/.test(late.stdout()), {
+      what: "the refusal of its commit",
+      withinMs: SOON_MS,
+      explain: () => late.lastWords(),
+    });
+    await expectStandsBy(late);
+    expect(await redis.hmget("colloquy:{00}:owner", "node", "epoch", "n")).toEqual(["usurper", "2", "0"]);
+    expect(await redis.dump("colloquy:{00}:c:4:fold4:httpc1")).toBe(before);
+    expect(delivered()).toEqual([1]);
+
+    await usurper.shard(0).release({ epoch: 2, clean: true });
+    await usurper.close();
+    await until(() => delivered().length === 2, {
+      what: "the second reply",
+      withinMs: SOON_MS,
+      explain: () => late.lastWords(),
+    });
+    expect(delivered()).toEqual([1, 2]);
   });
 
   test("a first that is told to stop hands over at once, without waiting for the lease to run out", async () => {

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- commit.lua: apply commit n of an epoch to its shard, or change nothing.
 --
--- KEYS[1] <ns>:{<shard>}:owner   hash    node, epoch, n, lease_end, inbox_last, outbox_last, outbox_id, inbox_bytes, clean
+-- KEYS[1] <ns>:{<shard>}:owner   hash    node, epoch, n, lease_end, inbox_last, outbox_last, outbox_id, inbox_bytes, clean,
+--                                       dead_count, dead_bytes
 -- KEYS[2] <ns>:{<shard>}:inbox   stream  KEYS[3] <ns>:{<shard>}:outbox  stream
 -- KEYS[4] <ns>:{<shard>}:acks    hash    KEYS[5] <ns>:{<shard>}:lanes   hash    KEYS[6] <ns>:{<shard>}:dead  stream
 -- KEYS[7..] the records           <ns>:{<shard>}:c:<c>           string, one for each item of ARGV[4]
@@ -41,7 +42,7 @@ local epoch, n, lease_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3
 
 -- Fence and replay ---------------------------------------------------------------------------------------------------
 
-local stored = call('HMGET', owner, 'epoch', 'n', 'outbox_id', 'inbox_bytes', 'outbox_last')
+local stored = call('HMGET', owner, 'epoch', 'n', 'outbox_id', 'inbox_bytes', 'outbox_last', 'dead_count', 'dead_bytes')
 local stored_epoch, stored_n = tonumber(stored[1] or 0), tonumber(stored[2] or 0)
 if stored_epoch > epoch then return {'fenced', stored_epoch} end
 if stored_epoch < epoch then return {'rewound', stored_n} end
@@ -171,7 +172,15 @@ for i = 1, #lane_list, 2 do
   end
 end
 
-for i = 1, #dead_letters do call('XADD', dead, '*', 'b', dead_letters[i]) end
+local dead_bytes = tonumber(stored[7] or 0)
+for i = 1, #dead_letters do
+  call('XADD', dead, '*', 'b', dead_letters[i])
+  dead_bytes = dead_bytes + #dead_letters[i]
+end
+if #dead_letters > 0 then
+  set_owner('dead_count', string.format('%.0f', tonumber(stored[6] or 0) + #dead_letters))
+  set_owner('dead_bytes', string.format('%.0f', dead_bytes))
+end
 
 local function cut_to_bytes(transcript)
   local sum, oldest_kept = 0, nil
