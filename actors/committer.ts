@@ -80,6 +80,8 @@ export interface CommitterOptions {
   readonly deadLetterBytesMax: number;
   /** Replies of an applied commit, in order. */
   readonly onReplies: (entry: OutboxEntry, replies: readonly OutboxReply[]) => void;
+  /** Transcript lines of this conversation are durable. Must return at once and not throw. */
+  readonly onTranscript: (key: ConversationKey) => void;
   /** Inbox entries that a commit removed. */
   readonly onInboxDone: (bytes: number) => void;
   readonly onLost: (reason: LostReason) => void;
@@ -343,6 +345,8 @@ export class Committer {
     this.lastAppliedAtMs = this.#options.environment.monotonicMs();
     if (outboxId !== null) this.#options.onReplies(new OutboxEntry(outboxId, flight.replies.length), flight.replies);
     for (const conversation of flight.conversations) conversation.committed();
+    for (const { key, transcript } of flight.commit.conversations)
+      if (transcript.length > 0) this.#options.onTranscript(key);
     if (flight.inboxDoneBytes > 0) this.#options.onInboxDone(flight.inboxDoneBytes);
     for (const resolve of flight.waiters) resolve();
   }

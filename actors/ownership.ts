@@ -10,7 +10,7 @@ import type { AdmitOutcome, Channel } from "../src/channels/channel.ts";
 import { hashKeyOf } from "../src/codec/inbox-codec.ts";
 import type { Config } from "../src/config.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
-import { type ConversationId, conversationKey, shardOf } from "../src/domain/ids.ts";
+import { type ConversationId, type ConversationKey, conversationKey, shardOf } from "../src/domain/ids.ts";
 import type { Inbound } from "../src/domain/message.ts";
 import type { EntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
@@ -21,7 +21,13 @@ import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import { shardTag } from "../src/store/keys.ts";
 import { checkSafety } from "../src/store/safety.ts";
-import { type NamespaceMeta, SCHEMA_VERSION, type Store, type StoredEntry } from "../src/store/shard-store.ts";
+import {
+  type NamespaceMeta,
+  SCHEMA_VERSION,
+  type ShardStore,
+  type Store,
+  type StoredEntry,
+} from "../src/store/shard-store.ts";
 import type { ActorSystem } from "./actor-system.ts";
 import type { ResidentBudget } from "./conversations.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -44,6 +50,8 @@ export interface OwnershipOptions {
   readonly wakeUps: (shard: number, log: Log, ring: Ring) => WakeUps;
   /** Starts and stops the parts of a shard as a tree. */
   readonly superviseShard: (name: string, shard: Shard) => ShardTree;
+  /** Transcript lines of this conversation were committed here. Must return at once and not throw. */
+  readonly onTranscript: (key: ConversationKey) => void;
   /** The store cannot be used at all. */
   readonly onUnusable: (error: Error) => void;
 }
@@ -144,10 +152,15 @@ export class Ownership {
   };
 
   async readTranscript(id: ConversationId, range: { after: EntryId; count: number }): Promise<readonly StoredEntry[]> {
-    if (this.#namespace === null)
-      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
-    const key = conversationKey(id);
-    return this.#options.store.shard(shardOf(key, this.#namespace.meta.shards)).readTranscript(key, range);
+    const { store, key } = this.#placeOf(id);
+    return store.readTranscript(key, range);
+  }
+
+  /** The stored record, null if there is none. Not only of the shards that this node owns. */
+  async readRecord(id: ConversationId): Promise<Uint8Array | null> {
+    const { store, key } = this.#placeOf(id);
+    const [stored] = await store.load([key]);
+    return stored?.record ?? null;
   }
 
   /** No turn runs, nothing is uncommitted, what can be delivered now is; then the shards are closed. */
@@ -244,6 +257,13 @@ export class Ownership {
     });
   }
 
+  #placeOf(id: ConversationId): { store: ShardStore; key: ConversationKey } {
+    if (this.#namespace === null)
+      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
+    const key = conversationKey(id);
+    return { store: this.#options.store.shard(shardOf(key, this.#namespace.meta.shards)), key };
+  }
+
   #sum(of: (open: OpenShard) => number): number {
     return Array.from(this.#open.values(), of).reduce((sum, value) => sum + value, 0);
   }
@@ -291,6 +311,7 @@ export class Ownership {
       bot,
       channel,
       wakeUps: (ring) => wakeUps(index, log, ring),
+      onTranscript: this.#options.onTranscript,
       onLost: (reason) => keeper.lost(reason),
     });
     const tree = superviseShard(name, shard);

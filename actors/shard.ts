@@ -10,6 +10,7 @@ import type { Channel } from "../src/channels/channel.ts";
 import type { Config } from "../src/config.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
+import type { ConversationKey } from "../src/domain/ids.ts";
 import { type Environment, pause } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
@@ -38,6 +39,7 @@ export interface ShardOptions {
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (ring: Ring) => WakeUps;
+  readonly onTranscript: (key: ConversationKey) => void;
   readonly onLost: (reason: LostReason) => void;
 }
 
@@ -77,6 +79,7 @@ export class Shard {
         ttlMs: config.transcriptMs,
       },
       onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
+      onTranscript: options.onTranscript,
       onInboxDone: (bytes) => this.reader.decided(bytes),
       onLost: (reason) => this.#lose(reason),
     });

@@ -22,7 +22,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const ROOMS = ["src", "actors", "supervisors", "bench"];
-const COPIED = /\.(?:lua|mjs|d\.mts)$/;
+const COPIED = /\.(?:lua|mjs|d\.mts)$|\/page\/[^/]+\.(?:html|css|js)$/;
 const COMPILED = /(?<!\.d)\.ts$/;
 const INPUTS = ["tsconfig.json", "tsconfig.build.json", "package-lock.json", "scripts/build.mjs"];
 const INFO = "dist/.tsbuildinfo";

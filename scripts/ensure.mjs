@@ -29,6 +29,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { findRedis, planRedis, redisCacheDir } from "../src/redis-binary.mjs";
 import { build, isBuilt } from "./build.mjs";
+import { findChromium } from "./chromium.mjs";
 
 const NODE_MIN = [20, 19];
 const PROGRESS_MS = 10_000;
@@ -50,7 +51,7 @@ const steps = [
   { name: "dependencies", isDone: dependenciesMatch, run: installDependencies },
   { name: "build", isDone: () => isBuilt(root), run: compile },
   { name: "redis", isDone: () => redisIsElsewhere() || findRedis().binary !== null, run: getRedis },
-  // What only one tier needs goes here, for instance a browser under `process.argv.includes("--page")`.
+  { name: "browser", isDone: () => !process.argv.includes("--page") || findChromium() !== null, run: getChromium },
 ];
 
 async function main() {
@@ -154,9 +155,10 @@ async function getRedis() {
   }
 }
 
+const has = (name) =>
+  (process.env.PATH ?? "").split(delimiter).some((folder) => folder && existsSync(join(folder, name)));
+
 function redisFacts() {
-  const has = (name) =>
-    (process.env.PATH ?? "").split(delimiter).some((folder) => folder && existsSync(join(folder, name)));
   return {
     ...findRedis(),
     serverBin: process.env.REDIS_SERVER_BIN,
@@ -171,9 +173,9 @@ function redisFacts() {
   };
 }
 
-async function runSteps({ steps: commands }) {
+async function runSteps({ steps: commands, what = "a Redis server" }) {
   for (const [command, ...args] of commands) {
-    await run(`getting a Redis server (${[command, ...args].join(" ")})`, command, args, {
+    await run(`getting ${what} (${[command, ...args].join(" ")})`, command, args, {
       env: { DEBIAN_FRONTEND: "noninteractive" },
     });
   }
@@ -246,6 +248,23 @@ exec docker run --rm --name "colloquy-redis-$(printf %s "$dir" | cksum | tr -dc 
   writeFileSync(join(folder, "redis-server.next"), script);
   chmodSync(join(folder, "redis-server.next"), 0o755);
   renameSync(join(folder, "redis-server.next"), join(folder, "redis-server"));
+}
+
+// --- browser --------------------------------------------------------------------------------------------------------
+
+/** Only root can install one without asking; everybody else gets the command. */
+async function getChromium() {
+  if (!has("apt-get"))
+    throw new Stop(
+      2,
+      "no Chromium is on PATH, the page tests need one",
+      "CHROMIUM_BIN=/path/to/chrome npm run test:page",
+    );
+  const install = ["apt-get", "install", "-y", "--no-install-recommends", "chromium"];
+  if (process.getuid?.() !== 0)
+    throw new Stop(2, "no Chromium is on PATH, the page tests need one", `sudo ${install.join(" ")}`);
+  await runSteps({ what: "Chromium", steps: [["apt-get", "update"], install] });
+  if (findChromium() === null) throw new Stop(2, "apt gave no Chromium", install.join(" "));
 }
 
 // --- running things -------------------------------------------------------------------------------------------------

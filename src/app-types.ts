@@ -34,7 +34,7 @@ export type AppChannel = Channel & Partial<WebhookChannel>;
 export interface AppOptions extends ConfigOptions {
   /** At least one; names differ. */
   readonly bots: readonly AnyBot[];
-  /** Default: one `httpChannel()`, whose replies go to the transcript. */
+  /** Default: `httpChannel()`, whose replies go to the transcript, and `webChannel()`, which has the chat page at `/`. */
   readonly channels?: readonly AppChannel[] | undefined;
   /** The user's own actors in the tree. Not in this version: giving any throws NotAvailableError. */
   readonly children?: readonly ChildSpec[] | undefined;

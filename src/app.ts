@@ -10,11 +10,18 @@ import { shardSupervisor } from "../supervisors/shard-supervisor.ts";
 import { Supervisor } from "../supervisors/supervisor.ts";
 import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
 import { httpChannel } from "./channels/http-channel.ts";
+import { WEB_CHANNEL, webChannel } from "./channels/web-channel.ts";
 import { checkBots } from "./check-bot.ts";
+import { checkedState, decodeRecord } from "./codec/record-codec.ts";
 import { type Config, resolveConfig } from "./config.ts";
+import { type ConversationId, conversationKey } from "./domain/ids.ts";
+import { formatBorn, formatEntryId } from "./domain/position.ts";
 import { type Environment, pause, systemEnvironment } from "./environment.ts";
 import { ConfigError, NotAvailableError, StoreNotReadyError } from "./errors.ts";
+import type { PagePort } from "./ingress/page-route.ts";
 import { createServer, type Server } from "./ingress/server.ts";
+import { TranscriptHub } from "./ingress/transcript-hub.ts";
+import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
 import { createMetrics, type Metrics, newCounters } from "./metrics.ts";
 import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
@@ -44,6 +51,7 @@ class ColloquyApp implements App {
   readonly #bots: ReturnType<typeof checkBots>;
   readonly #channels: ReadonlyMap<string, AppChannel>;
   readonly #actors: ActorSystem;
+  readonly #transcripts = new TranscriptHub();
   readonly #server: Server;
   readonly #root: Supervisor;
   readonly #stopping = new AbortController();
@@ -61,7 +69,7 @@ class ColloquyApp implements App {
     this.#config = resolveConfig(settings);
     this.#environment = environment;
     this.#bots = checkBots(bots);
-    this.#channels = byName(channels ?? [httpChannel()]);
+    this.#channels = byName(channels ?? [httpChannel(), webChannel()]);
     this.#log = createLog({ level: this.#config.logLevel });
     this.crashed = new Promise((resolve) => {
       this.#crash = resolve;
@@ -148,12 +156,52 @@ class ColloquyApp implements App {
       },
       routes: {
         webhook: (channel, bot) => webhookOf(known(channel, bot)),
-        transcript: (channel, bot) => {
-          if (known(channel, bot)?.delivery !== "transcript") return undefined;
-          return { read: (conversation, range) => this.#readTranscript(conversation, range) };
-        },
+        transcript: (channel, bot) => this.#transcriptOf(known(channel, bot)),
+        page: this.#page(),
       },
     });
+  }
+
+  #transcriptOf(channel: AppChannel | undefined): TranscriptPort | undefined {
+    if (channel?.delivery !== "transcript") return undefined;
+    return {
+      read: async (conversation, range) => this.#openOwnership.readTranscript(conversation, range),
+      follow: (conversation, onLines) => this.#transcripts.follow(conversationKey(conversation), onLines),
+      ...(channel.refuse && { refuse: channel.refuse }),
+      ...(channel.name === WEB_CHANNEL && { record: (conversation) => this.#recordOf(conversation) }),
+    };
+  }
+
+  async #recordOf(conversation: ConversationId): Promise<RecordView | null> {
+    const stored = await this.#openOwnership.readRecord(conversation);
+    if (stored === null) return null;
+    const decoded = decodeRecord(stored);
+    const { seq, cursor, outSeq, born } = decoded.record;
+    const state = checkedState(decoded);
+    return {
+      seq,
+      cursor: { entry: formatEntryId(cursor.entry), index: cursor.index },
+      outSeq,
+      born: formatBorn(born),
+      botVersion: state.botVersion,
+      state: JSON.parse(Buffer.from(state.bytes).toString("utf8")),
+    };
+  }
+
+  #page(): PagePort | undefined {
+    const channel = this.#channels.get(WEB_CHANNEL);
+    if (channel === undefined) return undefined;
+    return {
+      bots: this.#bots.map(({ name }) => name),
+      pid: process.pid,
+      ...(channel.refuse && { refuse: channel.refuse }),
+    };
+  }
+
+  get #openOwnership(): Ownership {
+    if (this.#ownership === null)
+      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
+    return this.#ownership;
   }
 
   #metrics(): Metrics {
@@ -163,12 +211,6 @@ class ColloquyApp implements App {
       undeliveredBytes: () => this.#ownership?.undeliveredBytes ?? 0,
       undecidedBytes: () => this.#ownership?.undecidedBytes ?? 0,
     });
-  }
-
-  async #readTranscript(...[conversation, range]: Parameters<Ownership["readTranscript"]>) {
-    if (this.#ownership === null)
-      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
-    return this.#ownership.readTranscript(conversation, range);
   }
 
   /** One that fails gives back what it had taken, such as the folder's lock: a next app in this process may want it. */
@@ -252,6 +294,7 @@ class ColloquyApp implements App {
       wakeUps: (shard, shardLog, ring) =>
         new RetryWorker({ connection, prefix: shardKeys(config.namespace, shard).prefix, log: shardLog, ring }),
       superviseShard: (name, shard) => new Supervisor(shardSupervisor(name, shard, config.drainMs), environment, log),
+      onTranscript: (key) => this.#transcripts.tell(key),
       onUnusable: (error) => this.#crash(error),
     });
   }
@@ -284,8 +327,8 @@ class ColloquyApp implements App {
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 function webhookOf(channel: AppChannel | undefined) {
-  const { verify, parse } = channel ?? {};
-  return channel && verify && parse ? { name: channel.name, verify, parse } : undefined;
+  const { verify, parse, refuse } = channel ?? {};
+  return channel && verify && parse ? { name: channel.name, verify, parse, ...(refuse && { refuse }) } : undefined;
 }
 
 function byName(channels: readonly AppChannel[]): ReadonlyMap<string, AppChannel> {

@@ -12,6 +12,7 @@ export type {
   WebhookHeaders,
 } from "./channels/channel.ts";
 export { type HttpChannelOptions, httpChannel } from "./channels/http-channel.ts";
+export { type WebChannelOptions, webChannel } from "./channels/web-channel.ts";
 export { ConfigProblemsError } from "./config-problems.ts";
 export {
   type BotDefinition,

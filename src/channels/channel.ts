@@ -64,6 +64,8 @@ export interface RequestBounds {
 /** A channel whose messages arrive by `POST /channels/<channel>/<bot>`. */
 export interface WebhookChannel {
   readonly name: string;
+  /** By its headers alone, before its body is read: why a request is answered 403; undefined if it is not. Pure, never throws. */
+  refuse?(headers: WebhookHeaders): string | undefined;
   /** Whether the raw body is from whom it claims to be. Pure, constant time in what is secret, never throws. */
   verify(headers: WebhookHeaders, raw: Uint8Array): boolean;
   /** The messages in a verified body. Pure, never throws. */

@@ -8,6 +8,8 @@ export interface BannerOptions {
   readonly info: AppInfo;
   readonly bots: readonly { readonly name: string }[];
   readonly deliverTo: string | undefined;
+  /** The chat page is at `/`. */
+  readonly hasPage: boolean;
   /** Webhooks need a signature. */
   readonly isSigned: boolean;
   /** The command that starts it again. */
@@ -25,7 +27,7 @@ const CONTINUED = " \\\n                ";
 
 /** Plain text, each line ended. */
 export function banner(options: BannerOptions): string {
-  const { version, info, bots, deliverTo, isSigned, again, isColored } = options;
+  const { version, info, bots, deliverTo, hasPage, isSigned, again, isColored } = options;
   const bot = bots[0]?.name ?? "bot";
   const webhook = `${info.url}/channels/http/${bot}`;
   const body = '{"conversation":"c1","id":"m1","text":"hello"}';
@@ -41,6 +43,7 @@ export function banner(options: BannerOptions): string {
     ["crash it", `kill -9 ${info.pid}; ${again}`],
   ];
   if (isSigned) rows.splice(2, 0, ["", "signed with the secret of COLLOQUY_HTTP_SECRET in X-Colloquy-Signature"]);
+  if (hasPage) rows.splice(1, 0, ["chat", `${info.url}/`]);
   const title = `colloquy ${version}: ${info.url}, pid ${info.pid}, node ${info.node}, ${shardsText(info)}, durability ${info.durability}`;
   const lines = ["", title, ...rows.map(([label, text]) => `  ${label.padEnd(10)}${text}`)];
   if (!info.ready) lines.push(warning("Redis is not there yet: webhooks answer 503 until it is", isColored));

@@ -2,6 +2,7 @@
 
 import type { App, AppOptions } from "../app-types.ts";
 import { httpChannel } from "../channels/http-channel.ts";
+import { webChannel } from "../channels/web-channel.ts";
 import { type Config, type ConfigFlags, type EnvironmentVariables, resolveConfig, withoutPassword } from "../config.ts";
 import type { BotDefinition } from "../domain/bot.ts";
 import { banner } from "./banner.ts";
@@ -58,6 +59,7 @@ export async function start(
         info,
         bots,
         deliverTo: config.deliverTo,
+        hasPage: hasWebChannel(config),
         isSigned: config.httpSecret !== undefined,
         again: commandAgain(terminal),
         isColored: terminal.stderr.isTTY === true && !terminal.environment.NO_COLOR,
@@ -72,9 +74,13 @@ export async function start(
   return code === EXIT.usage ? EXIT.failed : code; // what started once was no wrong usage
 }
 
+/** Whoever asks for signed messages does not want a second door that takes them unsigned. */
+const hasWebChannel = ({ httpSecret }: Config): boolean => httpSecret === undefined;
+
 function appOptions(config: Config, bots: readonly BotDefinition[]): AppOptions {
   const { deliverTo, order: _arrivalIsTheOnlyOne, httpSecret, ...rest } = config;
-  return { ...rest, bots, channels: [httpChannel({ deliverTo, secret: httpSecret })] };
+  const http = httpChannel({ deliverTo, secret: httpSecret });
+  return { ...rest, bots, channels: hasWebChannel(config) ? [http, webChannel()] : [http] };
 }
 
 /** A start that fails because a signal stops it is no failure; one that fails by itself leaves nothing running. */

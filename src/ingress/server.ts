@@ -16,8 +16,17 @@ import type { Environment, Timer } from "../environment.ts";
 import { ConfigError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
+import { EVENT_STREAM_LIMITS, type EventStreamLimits } from "./event-stream.ts";
+import { type PagePort, pagePaths, pageRoutes } from "./page-route.ts";
 import { PROBLEM_TYPE, type Problem, problemJson, problemOf, sendProblem } from "./problem.ts";
-import { type FindTranscript, TRANSCRIPT_PATH, transcriptRoute } from "./transcript-route.ts";
+import {
+  EVENTS_PATH,
+  EventStreams,
+  type FindTranscript,
+  RECORD_PATH,
+  TRANSCRIPT_PATH,
+  transcriptRoutes,
+} from "./transcript-route.ts";
 import { type FindWebhook, WEBHOOK_PATH, WebhookGate, webhookRoute } from "./webhook-route.ts";
 
 export interface ServerLimits {
@@ -33,6 +42,9 @@ export interface ServerLimits {
   readonly admitTimeoutMs: number;
   /** For requests in flight when the server stops, ms; then their connections are cut. */
   readonly stopTimeoutMs: number;
+  /** Event streams open at once; more are answered 503. */
+  readonly eventStreamsMax: number;
+  readonly eventStream: EventStreamLimits;
 }
 
 export const SERVER_LIMITS: ServerLimits = {
@@ -42,6 +54,8 @@ export const SERVER_LIMITS: ServerLimits = {
   keepAliveTimeoutMs: 72_000,
   admitTimeoutMs: 10_000,
   stopTimeoutMs: 5_000,
+  eventStreamsMax: 1_000,
+  eventStream: EVENT_STREAM_LIMITS,
 };
 
 export interface Readiness {
@@ -58,7 +72,12 @@ export interface ServerOptions {
   readonly port: number;
   readonly readiness: () => Readiness;
   readonly metrics: Metrics;
-  readonly routes: { readonly webhook: FindWebhook; readonly transcript: FindTranscript };
+  readonly routes: {
+    readonly webhook: FindWebhook;
+    readonly transcript: FindTranscript;
+    /** The chat page; without it there is nothing at `/`. */
+    readonly page?: PagePort | undefined;
+  };
   readonly limits?: Partial<ServerLimits>;
 }
 
@@ -71,7 +90,7 @@ export interface Server {
   readonly url: string;
   readonly webhooks: {
     open(admit: Admit): void;
-    /** Resolves when every request that was let in has its outcome. */
+    /** Ends the event streams. Resolves when every request that was let in has its outcome. */
     close(): Promise<void>;
   };
 }
@@ -85,17 +104,23 @@ const IDLE_SWEEP_MS = 20;
 export function createServer(options: ServerOptions): Server {
   const limits = { ...SERVER_LIMITS, ...options.limits };
   const gate = new WebhookGate();
+  const streams = new EventStreams(limits.eventStreamsMax);
+  const closeGate = (): Promise<void> => {
+    streams.close();
+    return gate.close();
+  };
   let running: { readonly http: FastifyInstance; readonly url: string } | null = null;
 
   return {
-    webhooks: gate,
+    webhooks: { open: (admit) => gate.open(admit), close: closeGate },
     get url() {
       if (!running) throw new Error("the server was not started");
       return running.url;
     },
     async start() {
       if (running) throw new Error("the server was started already");
-      const http = build(options, limits, gate);
+      const http = build(options, limits, gate, streams);
+      streams.open();
       try {
         await http.listen({ host: options.host, port: options.port });
       } catch (error) {
@@ -108,13 +133,18 @@ export function createServer(options: ServerOptions): Server {
       const stopping = running;
       running = null;
       if (!stopping) return;
-      void gate.close();
+      void closeGate();
       await closeWithin(options.environment, limits.stopTimeoutMs, stopping.http);
     },
   };
 }
 
-function build(options: ServerOptions, limits: ServerLimits, gate: WebhookGate): FastifyInstance {
+function build(
+  options: ServerOptions,
+  limits: ServerLimits,
+  gate: WebhookGate,
+  streams: EventStreams,
+): FastifyInstance {
   const { environment, log, readiness, routes } = options;
   const http = fastify({
     logger: false, // G4: what is worth a line is logged here, with fields that are known
@@ -146,10 +176,19 @@ function build(options: ServerOptions, limits: ServerLimits, gate: WebhookGate):
   http.setNotFoundHandler((_request, reply) => sendProblem(reply, NOT_FOUND));
 
   healthRoutes(http, readiness, options.metrics);
-  transcriptRoute(http, routes.transcript);
+  transcriptRoutes(http, { environment, find: routes.transcript, streams, eventStream: limits.eventStream });
+  if (routes.page) pageRoutes(http, routes.page);
   http.register(webhookRoute({ environment, find: routes.webhook, gate, ...limits }));
-  for (const path of ["/livez", "/readyz", "/metrics", TRANSCRIPT_PATH])
+  for (const path of [
+    "/livez",
+    "/readyz",
+    "/metrics",
+    TRANSCRIPT_PATH,
+    RECORD_PATH,
+    ...(routes.page ? pagePaths() : []),
+  ])
     refuseOtherMethods(http, path, ["GET", "HEAD"]);
+  refuseOtherMethods(http, EVENTS_PATH, ["GET"]);
   refuseOtherMethods(http, WEBHOOK_PATH, ["POST"]);
   return http;
 }

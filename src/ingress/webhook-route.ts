@@ -1,7 +1,7 @@
 // Webhook route: from one request to admitted messages and a 202; keeps no state but the gate.
 //
 // Invariants
-//   W1. Checks run in one order: 404, 415, 413, 401, 400, 422, then what depends on the state of the node, 429 and 503.
+//   W1. Checks run in one order: 404, 403, 415, 413, 401, 400, 422, then what depends on the state of the node, 429 and 503.
 //       A wrong request is told so even while nothing can be admitted.
 //   W2. 400 to 422: nothing of the request was admitted. 202: all of it is durable.
 //   W3. Every request is answered: admission that takes longer than its bound is a 503, and its outcome unknown.
@@ -94,7 +94,10 @@ export function webhookRoute(options: WebhookRouteOptions): (scope: FastifyInsta
   /** Before the body is read (W1). */
   async function checkAddressAndType(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply | undefined> {
     const { channel, bot } = request.params as Params;
-    if (!find(channel, bot)) return sendProblem(reply, UNKNOWN);
+    const port = find(channel, bot);
+    if (!port) return sendProblem(reply, UNKNOWN);
+    const refusal = port.refuse?.(request.headers);
+    if (refusal !== undefined) return sendProblem(reply, { status: 403, detail: refusal });
     if (!isJson(request.headers["content-type"])) return sendProblem(reply, NOT_JSON);
     if (request.headers["content-encoding"] !== undefined) return sendProblem(reply, ENCODED);
     return undefined;

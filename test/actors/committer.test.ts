@@ -420,3 +420,14 @@ test("of several states of a lane only the last is written, and a null removes i
   await rig.store.apply();
   expect(rig.store.last.lanes).toEqual([{ key, state: null }]);
 });
+
+test("those who follow a transcript are told after the commit that holds its lines, and of none without lines", async () => {
+  const rig = new CommitterRig();
+  const [a, b] = [rig.conversation("a"), rig.conversation("b")];
+  a.decide({ transcript: ["line"] });
+  b.decide({});
+  await quiet();
+  expect(rig.transcripts).toEqual([]);
+  await rig.store.apply();
+  expect(rig.transcripts).toEqual([a.key]);
+});

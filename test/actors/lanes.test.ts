@@ -113,6 +113,7 @@ class Life {
       deadLetterBytesMax: 268_435_456,
       transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
       onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
+      onTranscript: () => undefined,
       onInboxDone: () => undefined,
       onLost: (reason) => this.lost.push(reason),
     });

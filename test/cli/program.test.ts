@@ -160,10 +160,19 @@ describe("a start", () => {
     for (const key of ["deliverTo", "httpSecret", "order"]) expect(settings).not.toHaveProperty(key);
   });
 
-  test("without --deliver-to has its replies in the transcript", async () => {
-    const { up, options } = run(["start", BOT]);
+  test("without --deliver-to has its replies in the transcript, and the web channel beside it", async () => {
+    const { up, options, stderr } = run(["start", BOT]);
     await up;
-    expect(options().channels?.[0]?.delivery).toBe("transcript");
+    const channels = options().channels?.map(({ name, delivery }) => `${name} ${delivery}`);
+    expect(channels).toEqual(["http transcript", "web transcript"]);
+    expect(stderr()).toMatch(/\n {2}chat {6}http:\/\/\S+\/\n/);
+  });
+
+  test("with a secret has no web channel, which would take messages without a signature", async () => {
+    const { up, options, stderr } = run(["start", BOT], { environment: { COLLOQUY_HTTP_SECRET: "0123456789abcdef" } });
+    await up;
+    expect(options().channels?.map(({ name }) => name)).toEqual(["http"]);
+    expect(stderr()).not.toContain("chat");
   });
 
   test("listens to signals before anything runs, so that a start can be stopped", async () => {

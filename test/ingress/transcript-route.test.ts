@@ -34,6 +34,7 @@ const server = createServer({
               reads.push({ conversation, ...range });
               return lines;
             },
+            follow: () => () => undefined,
           }
         : undefined,
   },

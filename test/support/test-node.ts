@@ -60,6 +60,7 @@ export class TestNode {
         stop: () => Promise.resolve(),
       }),
       superviseShard: (name, shard) => new Supervisor(shardSupervisor(name, shard, config.drainMs), environment, log),
+      onTranscript: () => undefined,
       onUnusable: (error) => this.crashes.push(error),
     });
     this.ownership.start();

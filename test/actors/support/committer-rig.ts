@@ -59,6 +59,7 @@ export interface Decided {
   readonly record?: string;
   readonly replies?: readonly string[];
   readonly consumed?: readonly InboxEntry[];
+  readonly transcript?: readonly string[];
 }
 
 /** A conversation that decides what the test says. */
@@ -93,8 +94,9 @@ export class FakeConversation implements Committable {
       })),
     );
     const record = Buffer.from(decided.at(-1)?.record ?? `${this.key} after ${this.takes}`);
+    const transcript = decided.flatMap((each) => (each.transcript ?? []).map((line) => Buffer.from(line)));
     return {
-      write: { key: this.key, record, ids: null, idsTtlMs: null, transcript: [] },
+      write: { key: this.key, record, ids: null, idsTtlMs: null, transcript },
       replies,
       consumed: decided.flatMap((each) => each.consumed ?? []),
     };
@@ -112,6 +114,7 @@ export class CommitterRig {
   readonly committer: Committer;
   readonly delivered: { entry: Parameters<CommitterOptions["onReplies"]>[0]; replies: readonly OutboxReply[] }[] = [];
   readonly inboxDone: number[] = [];
+  readonly transcripts: string[] = [];
   readonly lost: string[] = [];
 
   constructor(bounds: { commitKeysMax?: number; commitBytesMax?: number; ackDelayMs?: number } = {}) {
@@ -130,6 +133,7 @@ export class CommitterRig {
       deadLetterBytesMax: 268_435_456,
       transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
       onReplies: (entry, replies) => this.delivered.push({ entry, replies }),
+      onTranscript: (key) => this.transcripts.push(key),
       onInboxDone: (bytes) => this.inboxDone.push(bytes),
       onLost: (reason) => this.lost.push(reason),
       ...bounds,
