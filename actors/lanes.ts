@@ -114,7 +114,7 @@ export class Lanes {
     this.#lanes.delete(key);
   }
 
-  /** Resolves when nothing is being sent. Lanes that wait for a retry stay as they are: the outbox has their replies. */
+  /** Nothing is being sent or could be now. Lanes that wait for a retry do not count: the outbox has their replies. */
   get isQuiet(): boolean {
     for (const lane of this.#lanes.values()) if (!lane.isIdle && lane.state === null) return false;
     return true;

@@ -1,8 +1,9 @@
 // Lifecycle: how the process of a running app ends: a signal drains, a crash does not.
 //
 // Invariants
-//   L1. SIGTERM, SIGINT and SIGHUP stop the app and exit 0; a drain that takes longer than its time, or one more signal,
-//       exits 1 at once, which costs what any crash costs: time.
+//   L1. SIGTERM, SIGINT and SIGHUP stop the app and exit 0, also when a part did not drain in its time and was left behind: the
+//       log names it, and what it accepted is stored. A stop that hangs beyond that, or one more signal, exits 1 at once, which
+//       costs what any crash costs: time.
 //   L2. An uncaught exception or rejection exits 1 without a drain: nobody knows what still holds. The next start recovers.
 //   L3. Other signals keep node's own handling: a JavaScript listener for a real fault (SIGSEGV) would spin for ever.
 //   L4. A signal that comes twice within a second came once: npm passes on the ctrl-c that the terminal sent us too.
