@@ -39,10 +39,11 @@ export interface Charge {
 export interface FakePaymentsOptions {
   /** Made when first needed; relative to the working folder. */
   readonly folder: string;
-  /** How long a charge takes, half of it before the ledger is written and half after. */
-  readonly delayMs?: number;
+  /** How long a charge takes, 0 to 20,000; half of it before the ledger is written and half after. */
+  readonly delayMs: number;
 }
 
+const DELAY_MS_MAX = 20_000;
 export const LEDGER_FILE = "charges.jsonl";
 
 export class FakePayments implements Payments {
@@ -51,7 +52,10 @@ export class FakePayments implements Payments {
   /** Ends when all charges so far are through: the ledger is read and written by one of them at a time. */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor({ folder, delayMs = 1_500 }: FakePaymentsOptions) {
+  /** @throws RangeError if `delayMs` is out of bounds; a turn has 30 s, and a charge has to fit into it */
+  constructor({ folder, delayMs }: FakePaymentsOptions) {
+    if (!(delayMs >= 0 && delayMs <= DELAY_MS_MAX))
+      throw new RangeError(`a charge may take 0 to ${DELAY_MS_MAX} ms; set FAKE_PAYMENTS_DELAY_MS to a number of them`);
     this.#folder = resolve(folder);
     this.#delayMs = delayMs;
   }

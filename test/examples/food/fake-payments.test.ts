@@ -77,6 +77,10 @@ test("the answer to the first charge of the flaky card is lost; the second gives
   expect(ledger()).toHaveLength(1);
 });
 
+test.each([-1, 20_001, Number.NaN])("a delay of %d ms is refused", (delayMs) => {
+  expect(() => new FakePayments({ folder: "never-made", delayMs })).toThrow(RangeError);
+});
+
 test("a charge whose turn has ended is not begun", async () => {
   const { payments, file } = provider();
   const ended = AbortSignal.abort(new Error("over"));
