@@ -132,7 +132,7 @@ export function decide(charges: readonly Charge[], { key, amountCents, card }: C
 }
 
 const receiptOf = (key: string): string =>
-  `R-${createHash("sha256").update(key).digest("hex").slice(0, 8).toUpperCase()}`;
+  `R${createHash("sha256").update(key).digest("hex").slice(0, 8).toUpperCase()}`;
 
 export interface Ledger {
   readonly charges: readonly Charge[];

@@ -105,7 +105,7 @@ export function afterCharge({ state, charge: { card, amountCents } }: ChargeTurn
       `Total ${euros(amountCents)}, charged once to ${card} (ends in ${lastFour}), receipt ${outcome.receipt}.`,
     data: { ...dataOf(state), suggestions: [], order: { number, receipt: outcome.receipt } },
   };
-  return { state: next, replies: [confirmation, replyIn(next, "Enjoy your meal!")] };
+  return { state: next, replies: [confirmation, replyIn(next, "Enjoy your meal! Another order can begin at once.")] };
 }
 
 // --- the steps ------------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ function takeWords(state: OrderState, text: string): Turn | ChargeTurn {
     case "confirming": {
       const address = addressOf(text);
       if (address === undefined) return answer(state, NO_ADDRESS);
-      return answer({ ...state, step: "confirming", address }, "Let me repeat that.");
+      return answer({ ...state, step: "confirming", address }, "Let me make sure.");
     }
     case "paying": {
       const card = text.toLowerCase();
@@ -221,10 +221,10 @@ function promptOf(state: OrderState): { readonly question: string; readonly sugg
         suggestions: ["12 Harbour Street, Dublin", "cancel"],
       };
     case "confirming":
-      return { question: `Is ${state.address} right? yes or no`, suggestions: ["yes", "no", "cancel"] };
+      return { question: `Deliver to ${state.address}? yes or no`, suggestions: ["yes", "no", "cancel"] };
     case "paying":
       return {
-        question: `With which test card shall I charge ${euros(totalCents(state.cart))}? ${CARDS.join(", ")}`,
+        question: `Which test card shall pay ${euros(totalCents(state.cart))}? ${CARDS.join(", ")}`,
         suggestions: [...CARDS, "cancel"],
       };
   }

@@ -579,10 +579,13 @@ function place(shown, text, who) {
 function showQuickReplies(texts) {
   const shown = [...page.quick.children].map((button) => button.textContent);
   if (shown.length === texts.length && shown.every((text, i) => text === texts[i])) return;
-  if (page.quick.contains(document.activeElement)) page.text.focus(); // else the keyboard would be nowhere
+  if (page.quick.contains(document.activeElement)) placeWithoutButtons().focus(); // else the keyboard would be nowhere
   page.quick.replaceChildren(...texts.map(quickReplyElement));
   page.quick.hidden = texts.length === 0;
 }
+
+/** Not the box on a phone: its keyboard would come up with each answer that is pressed. */
+const placeWithoutButtons = () => (matchMedia("(pointer: coarse)").matches ? page.scroll : page.text);
 
 /** @param {string} text */
 function quickReplyElement(text) {

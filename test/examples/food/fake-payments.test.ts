@@ -36,7 +36,7 @@ const request = (key: string, amountCents = 1_950): ChargeRequest => ({ key, amo
 test("F1: a key is charged once, also by a provider that was started again", async () => {
   const { payments, restarted, ledger, file } = provider();
   const first = await payments.charge(request("a"), signal);
-  expect(first).toEqual({ kind: "paid", receipt: expect.stringMatching(/^R-[0-9A-F]{8}$/) });
+  expect(first).toEqual({ kind: "paid", receipt: expect.stringMatching(/^R[0-9A-F]{8}$/) });
   expect(await payments.charge(request("a"), signal)).toEqual(first);
   expect(await restarted().charge(request("a"), signal)).toEqual(first);
   expect(await payments.charge(request("b"), signal)).not.toEqual(first);

@@ -34,15 +34,12 @@ test("an order goes from the menu to its confirmation, and a new one begins", ()
       "In your cart:\n2 x Margherita €17.00\n1 x Cola €2.50\nTotal €19.50\n" +
         "Where shall it go? Street, number and town.",
     ],
-    ["Let me repeat that.\nIs 12 Harbour Street, Dublin right? yes or no"],
-    [
-      "It goes to 12 Harbour Street, Dublin.\n" +
-        "With which test card shall I charge €19.50? visa, mastercard, flaky, declined",
-    ],
+    ["Let me make sure.\nDeliver to 12 Harbour Street, Dublin? yes or no"],
+    ["It goes to 12 Harbour Street, Dublin.\n" + "Which test card shall pay €19.50? visa, mastercard, flaky, declined"],
     [
       "Order 1 is paid and on its way: 2 x Margherita, 1 x Cola, to 12 Harbour Street, Dublin.\n" +
         "Total €19.50, charged once to visa (ends in 4242), receipt R-1.",
-      "Enjoy your meal!\nWhat would you like to eat?",
+      "Enjoy your meal! Another order can begin at once.\nWhat would you like to eat?",
     ],
   ]);
   expect(charges).toEqual([{ card: "visa", amountCents: 1_950 }]);
@@ -57,7 +54,7 @@ test("the second order of a conversation is number 2", () => {
 test("a declined card is explained, nothing is lost, and another card can pay", () => {
   const declined = talk([...ORDER, "declined"], [DECLINED]);
   expect(declined.last[0]).toMatch(
-    /^The card that ends in 0000 was declined\. Nothing was charged; please choose another one\.\nWith which test card/,
+    /^The card that ends in 0000 was declined\. Nothing was charged; please choose another one\.\nWhich test card/,
   );
   expect(declined.state).toMatchObject({ step: "paying", address: ADDRESS, ordersPaid: 0 });
   expect(talk([...ORDER, "declined", "visa"], [DECLINED, PAID]).last[0]).toContain("Order 1 is paid");
@@ -121,7 +118,7 @@ test.each([
   [
     "another address at once",
     ["cola", "checkout", ADDRESS, "Sea Road 5,\n Cork"],
-    "Let me repeat that.\nIs Sea Road 5, Cork right?",
+    "Let me make sure.\nDeliver to Sea Road 5, Cork?",
   ],
   [
     "no address",
