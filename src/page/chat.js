@@ -229,15 +229,16 @@ class Talk {
   }
 
   connected() {
+    const { lostAtMs } = this;
+    this.lostAtMs = 0;
+    this.isConnected = true;
     this.streamFailures = 0;
     this.sendFailures = 0;
     showLink("up");
     this.after("history", HISTORY_QUIET_MS, () => this.historyRead());
     this.readRecordSoon();
     this.sendNext();
-    void this.markLoss();
-    this.isConnected = true;
-    this.lostAtMs = 0;
+    void this.readServer(lostAtMs);
   }
 
   /** What comes from now on is new. */
@@ -248,23 +249,28 @@ class Talk {
     this.offer();
   }
 
-  /** Where the connection was lost, the log says so if another process answers now. */
-  async markLoss() {
+  /**
+   * Learns who answers now. If that is another process than before, the log is marked where the connection was lost.
+   * @param {number} lostAtMs 0 if none was lost
+   */
+  async readServer(lostAtMs) {
     const pidBefore = serverPid;
-    const element = document.createElement("p");
-    element.className = "seam";
-    element.hidden = true;
-    if (this.lostAtMs > 0 && this.lines.size > 0) {
-      page.log.append(element);
-      this.seam = { element, atMs: this.lostAtMs };
+    const seam = document.createElement("p");
+    seam.className = "seam";
+    seam.hidden = true;
+    if (lostAtMs > 0 && this.lines.size > 0) {
+      page.log.append(seam); // now, before the next line comes
+      this.seam = { element: seam, atMs: lostAtMs };
     }
     try {
       await readInfo();
     } catch {
-      return; // lost again already
+      // lost again: the next connection asks
     }
-    element.textContent = `Process ${pidBefore} died here. Process ${serverPid} went on.`;
-    element.hidden = pidBefore === undefined || serverPid === undefined || pidBefore === serverPid;
+    const isAnother = pidBefore !== undefined && serverPid !== undefined && pidBefore !== serverPid;
+    if (!isAnother) return seam.remove();
+    seam.textContent = `Process ${pidBefore} ended here, process ${serverPid} went on.`;
+    seam.hidden = false;
   }
 
   /** The browser's own way of coming again differs between browsers, and ends at the first 503. */

@@ -35,6 +35,16 @@ export function linesOf(page: Page): Promise<string[]> {
   );
 }
 
+/** How many lines stand before each mark of a server's end. */
+export function seamsOf(page: Page): Promise<number[]> {
+  return page.$$eval("#log .seam:not([hidden])", (shown) =>
+    shown.map((seam) => {
+      const children = [...(seam.parentElement?.children ?? [])];
+      return children.slice(0, children.indexOf(seam)).filter((child) => child.classList.contains("message")).length;
+    }),
+  );
+}
+
 /** Types into the box and presses Enter. */
 export async function say(page: Page, text: string): Promise<void> {
   await page.getByLabel("Message", { exact: true }).fill(text);

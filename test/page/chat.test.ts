@@ -3,7 +3,7 @@
 import type { Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { until } from "../system/support/arena.ts";
-import { linesOf, picture, say } from "./browser.ts";
+import { linesOf, picture, say, seamsOf } from "./browser.ts";
 import { linesAfter, shows } from "./meal.ts";
 import { Stage } from "./stage.ts";
 
@@ -62,8 +62,8 @@ test("the server is killed: the page says so, keeps what is typed, comes back, a
   const after = linesAfter(["1 cola", "1 water", "1 funghi"]);
   await shows(page, after);
   expect(await page.getByRole("alert").isHidden()).toBe(true);
-  await page.getByText(`Process ${pid} died here. Process ${stage.runtime.pid} went on.`).waitFor();
-  expect(await seams(page)).toEqual([2]); // behind what stood there, before what was typed since
+  await page.getByText(`Process ${pid} ended here, process ${stage.runtime.pid} went on.`).waitFor();
+  expect(await seamsOf(page)).toEqual([2]); // behind what stood there, before what was typed since
   await until(async () => (await page.textContent("#kill")) === `kill -9 ${stage.runtime.pid}`, {
     what: "the new pid",
     withinMs: 5_000,
@@ -85,7 +85,7 @@ test("a connection that is lost while the server lives leaves no mark", async ()
   await page.getByRole("status").getByText("Connected").waitFor();
   await say(page, "1 water");
   await shows(page, linesAfter(["1 cola", "1 water"]));
-  expect(await seams(page)).toEqual([]);
+  expect(await seamsOf(page)).toEqual([]);
 });
 
 test("a message typed while the server is away survives a page that is closed, and arrives once", async () => {
@@ -244,12 +244,21 @@ test("on a phone, in the dark: nothing overflows, and 200 lines scroll", async (
 
 test("the page is small and painted at once", async () => {
   const page = await stage.openPage();
-  const { paintMs, bytes } = await page.evaluate<{ paintMs: number; bytes: number }>(`({
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  await devtools.send("Network.setCacheDisabled", { cacheDisabled: true });
+  await page.reload();
+  await page.waitForSelector('#link[data-state="up"]');
+  const { paintMs, transferred } = await page.evaluate<{ paintMs: number; transferred: [string, number][] }>(`({
     paintMs: performance.getEntriesByName("first-contentful-paint")[0].startTime,
-    bytes: [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-      .reduce((sum, entry) => sum + entry.encodedBodySize + 300, 0),
+    transferred: [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+      .map((entry) => [new URL(entry.name).pathname, entry.transferSize]),
   })`);
+  const bytes = transferred.reduce((sum, [, size]) => sum + size, 0);
   process.stdout.write(`first paint ${paintMs.toFixed(0)} ms, ${bytes} bytes\n`);
+  const sizeOf = new Map(transferred);
+  for (const file of ["/", "/chat.js", "/quick-replies.js", "/chat.css"])
+    expect(sizeOf.get(file)).toBeGreaterThan(1_000);
   expect(paintMs).toBeLessThan(FIRST_PAINT_MS_MAX);
   expect(bytes).toBeLessThan(PAGE_BYTES_MAX);
 });
@@ -260,15 +269,6 @@ const focused = (page: Page): Promise<string> =>
 
 const quickRepliesOf = (page: Page): Promise<string[]> =>
   page.$$eval("#quick button", (buttons) => buttons.map((button) => button.textContent ?? ""));
-
-/** How many lines stand before each mark of a server's end. */
-const seams = (page: Page): Promise<number[]> =>
-  page.$$eval("#log .seam:not([hidden])", (shown) =>
-    shown.map((seam) => {
-      const children = [...(seam.parentElement?.children ?? [])];
-      return children.slice(0, children.indexOf(seam)).filter((child) => child.classList.contains("message")).length;
-    }),
-  );
 
 async function postWeb(conversation: string, id: string, text: string): Promise<void> {
   const response = await fetch(`${stage.runtime.url}/channels/web/demo`, {

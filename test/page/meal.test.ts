@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { Arena, PROJECT_ROOT, until } from "../system/support/arena.ts";
-import { linesOf, picture, say } from "./browser.ts";
+import { linesOf, picture, say, seamsOf } from "./browser.ts";
 import { CARD, type KillMoment, killWhilePaying, linesAfter, MEAL, orderMeal, shows } from "./meal.ts";
 import { Stage } from "./stage.ts";
 
@@ -46,7 +46,11 @@ test.each(moments)("killed %s: the order goes on, no line twice, charged once", 
   const { receipt, amountCents } = charges.at(-1)!;
   expect(amountCents).toBe(1_950);
   const paid = linesAfter([...MEAL, CARD], [receipt]);
-  for (const page of [first, second]) await shows(page, paid);
+  for (const page of [first, second]) {
+    await shows(page, paid);
+    await page.getByText(`process ${stage.runtime.pid} went on.`).waitFor();
+    expect(await seamsOf(page)).toEqual([MEAL.length * 2 + 1]); // between the card and the confirmation
+  }
   await picture(first, `meal-paid-${moment.replaceAll(" ", "-")}`);
   expect(await first.locator("#pending").textContent()).toBe("");
 

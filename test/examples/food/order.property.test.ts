@@ -3,6 +3,7 @@
 import { fc, test } from "@fast-check/vitest";
 import { expect } from "vitest";
 import { QUANTITY_MAX } from "../../../examples/food/cart.ts";
+import { type Charge, decide } from "../../../examples/food/fake-payments.ts";
 import { MENU } from "../../../examples/food/menu.ts";
 import { afterCharge, newOrder, type OrderState, take } from "../../../examples/food/order.ts";
 import { type ChargeOutcome, TEST_CARDS } from "../../../examples/food/payments.ts";
@@ -30,7 +31,16 @@ const text = fc.oneof(
   { weight: 2, arbitrary: items.map((list) => `remove ${list}`) },
   { weight: 1, arbitrary: fc.string({ unit: "grapheme", maxLength: 60 }) },
 );
-const texts = fc.array(text, { maxLength: 40 });
+/** So that many conversations come to a payment. */
+const card = fc.constantFrom(...Object.keys(TEST_CARDS));
+const order = fc
+  .array(fc.oneof({ weight: 3, arbitrary: card }, { weight: 1, arbitrary: likely }), { maxLength: 3 })
+  .map((said) => ["1 cola", "checkout", "12 Harbour Street, Dublin", "yes", ...said]);
+const texts = fc
+  .array(fc.oneof({ weight: 6, arbitrary: text.map((said) => [said]) }, { weight: 2, arbitrary: order }), {
+    maxLength: 30,
+  })
+  .map((parts) => parts.flat());
 
 interface Step {
   readonly before: OrderState;
@@ -129,4 +139,46 @@ test.prop([texts])("the same conversation gives the same states and replies, all
   expect(JSON.parse(JSON.stringify(once.map(({ state, replies }) => ({ state, replies }))))).toEqual(
     once.map(({ state, replies }) => ({ state, replies })),
   );
+});
+
+/** Runs each turn up to three times before it counts, as crashes do, against a ledger that outlives them. */
+function withReruns(said: readonly string[], runsOf: (turn: number) => number) {
+  const ledger: Charge[] = [];
+  const confirmedCents: unknown[] = [];
+  let state = newOrder();
+  said.forEach((each, i) => {
+    let done: ReturnType<typeof afterCharge> | undefined;
+    for (let run = 0; run < runsOf(i); run += 1) {
+      const taken = take(state, each);
+      done = "charge" in taken ? afterCharge(taken, charged(ledger, { ...taken.charge, key: `turn-${i}` })) : taken;
+    }
+    state = done!.state;
+    for (const { data } of done!.replies) if (data.order) confirmedCents.push(data.totalCents);
+  });
+  return { state, ledger, confirmedCents };
+}
+
+function charged(ledger: Charge[], request: Parameters<typeof decide>[1]): ChargeOutcome {
+  const decision = decide(ledger, request);
+  if (decision.kind === "conflict") throw new Error("the same turn asked for another amount");
+  if (decision.kind === "declined") return decision;
+  if (decision.kind === "new") ledger.push(decision.charge);
+  return { kind: "paid", receipt: decision.charge.receipt };
+}
+
+test.prop([texts, fc.infiniteStream(fc.integer({ min: 1, max: 3 }))])(
+  "however often its turns run again, each order is charged once, for what its confirmation says",
+  (said, stream) => {
+    const runs = [...stream.take(said.length)];
+    const { state, ledger, confirmedCents } = withReruns(said, (turn) => runs[turn]!);
+    expect(ledger).toHaveLength(state.ordersPaid);
+    expect(ledger.map(({ amountCents }) => amountCents)).toEqual(confirmedCents);
+    expect(state).toEqual(withReruns(said, () => 1).state);
+  },
+);
+
+test("the conversations of these laws come to payments, and to declined ones", () => {
+  const seen = fc.sample(texts, { numRuns: 200, seed: 1 }).flatMap(conversation);
+  expect(seen.filter(({ charge }) => charge?.outcome.kind === "paid").length).toBeGreaterThan(20);
+  expect(seen.filter(({ charge }) => charge?.outcome.kind === "declined").length).toBeGreaterThan(5);
 });
