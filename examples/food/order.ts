@@ -11,7 +11,7 @@
 import { type Cart, cartText, dishesOf, type Item, QUANTITY_MAX, totalCents, withItems, withoutItems } from "./cart.ts";
 import { euros, menuText } from "./menu.ts";
 import { type ChargeOutcome, TEST_CARDS, type TestCard } from "./payments.ts";
-import { wishOf } from "./wish.ts";
+import { type Words, wishOf } from "./wish.ts";
 
 type Common = {
   readonly cart: Cart;
@@ -85,7 +85,7 @@ export function take(state: OrderState, typed: string): Turn | ChargeTurn {
     case "no":
       return confirm(state, wish.kind === "yes");
     case "words":
-      return takeWords(state, wish.text);
+      return takeWords(state, wish);
   }
 }
 
@@ -153,7 +153,7 @@ function confirm(state: OrderState, isYes: boolean): Turn {
 
 const backToAddress = ({ cart, ordersPaid }: OrderState): OrderState => ({ step: "address", cart, ordersPaid });
 
-function takeWords(state: OrderState, text: string): Turn | ChargeTurn {
+function takeWords(state: OrderState, { text, plain }: Words): Turn | ChargeTurn {
   switch (state.step) {
     case "choosing":
       return answer(state, `${notKnown(text)} Nothing changed.`);
@@ -164,9 +164,8 @@ function takeWords(state: OrderState, text: string): Turn | ChargeTurn {
       return answer({ ...state, step: "confirming", address }, "Let me make sure.");
     }
     case "paying": {
-      const card = text.toLowerCase();
-      if (!isTestCard(card)) return answer(state, `${notKnown(text)} Nothing was charged.`);
-      return { state, charge: { card, amountCents: totalCents(state.cart) } };
+      if (!isTestCard(plain)) return answer(state, `${notKnown(text)} Nothing was charged.`);
+      return { state, charge: { card: plain, amountCents: totalCents(state.cart) } };
     }
   }
 }
@@ -178,8 +177,9 @@ const NO_ADDRESS = `That is no address that I can find: it takes a street with a
 
 /** In one line; undefined if it can be none: a letter and a digit and a space at least, and nothing that cannot be printed. */
 function addressOf(text: string): string | undefined {
-  const address = text.replace(/,?\s*\n\s*/g, ", ").replace(/\s+/g, " ");
   const { min, max } = ADDRESS_LENGTH;
+  if (text.length > max) return undefined; // before any pattern, whose time may grow faster than the text
+  const address = text.replace(/,?\s*\n\s*/g, ", ").replace(/\s+/g, " ");
   if (address.length < min || address.length > max || /\p{C}/u.test(address)) return undefined;
   return /\p{L}{2}/u.test(address) && /\p{N}/u.test(address) && address.includes(" ") ? address : undefined;
 }

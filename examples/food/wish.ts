@@ -13,8 +13,15 @@ export type Wish =
   | { readonly kind: "remove-unknown"; readonly name: string }
   /** Not even its digits are handed on: no card number is stored or repeated, wherever it is typed. */
   | { readonly kind: "card-number" }
-  /** An address, a card's name, a dish that is not on the menu: the step has to know. */
-  | { readonly kind: "words"; readonly text: string };
+  | Words;
+
+/** An address, a card's name, a dish that is not on the menu: the step has to know. */
+export interface Words {
+  readonly kind: "words";
+  readonly text: string;
+  /** In lower case, without "please" and a full stop; empty for a text that is too long for a command. */
+  readonly plain: string;
+}
 
 const COMMANDS: Readonly<Record<Command, readonly string[]>> = {
   help: ["help", "?"],
@@ -41,7 +48,7 @@ const TEXT_LENGTH_MAX = 500;
 export function wishOf(typed: string): Wish {
   const text = typed.normalize("NFKC").trim();
   if (CARD_NUMBER.test(text)) return { kind: "card-number" };
-  if (text.length > TEXT_LENGTH_MAX) return { kind: "words", text };
+  if (text.length > TEXT_LENGTH_MAX) return { kind: "words", text, plain: "" };
   const plain = text
     .toLowerCase()
     .replace(/[ \t]+/g, " ")
@@ -58,7 +65,7 @@ export function wishOf(typed: string): Wish {
   const { items, unknown } = itemsOf(
     plain.replace(/^(?:please )?(?:add|order|i want|i would like|i'd like|give me) /, ""),
   );
-  return unknown === undefined ? { kind: "add", items } : { kind: "words", text };
+  return unknown === undefined ? { kind: "add", items } : { kind: "words", text, plain };
 }
 
 /** The items, or the first part that names no dish; a list without parts names none. */

@@ -136,6 +136,21 @@ test.each([
   expect(charges).toEqual([]);
 });
 
+test.each(["Visa.", "VISA please", " visa! "])("a card is named in any case: %j", (text) => {
+  expect(talk([...ORDER, text], [PAID]).charges).toEqual([{ card: "visa", amountCents: 1_950 }]);
+});
+
+test("a long text costs no more than its length, in whatever step it is typed", () => {
+  const startMs = performance.now();
+  for (let steps = 0; steps <= ORDER.length; steps += 1) {
+    for (const piece of [" ", "\n", "1", "x", "1 ", "a,", "4 4-", ",\t"]) {
+      const { last } = talk([...ORDER.slice(0, steps), `a${piece.repeat(60_000)}b`]);
+      expect(last[0]!.length).toBeLessThan(500);
+    }
+  }
+  expect(performance.now() - startMs).toBeLessThan(5_000);
+});
+
 test("a card's number is nowhere in state or replies, in whatever step it is typed", () => {
   for (let steps = 0; steps <= ORDER.length; steps += 1) {
     const before = talk(ORDER.slice(0, steps));
