@@ -1,5 +1,5 @@
-// Page picture: makes docs/images/after-kill.png, the chat page after a kill -9 in the middle of a payment. The steps are those of
-// the page test (test/page/meal.ts), so the picture shows what is tested.
+// Page picture: makes docs/images/after-kill.png, the chat page after a kill -9 in the middle of a payment. The steps
+// are those of the page test (test/page/meal.ts), so the picture shows what is tested.
 //
 // Usage: npm run picture
 

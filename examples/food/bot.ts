@@ -1,6 +1,6 @@
-// Food bot: runs the order's pure steps as a bot, and pays. All that it does to the world is the charge, under a key that is the
-// same each time the turn runs: if the process dies between the charge and the commit, the next one asks again and is given
-// the same receipt.
+// Food bot: runs the order's pure steps as a bot, and pays. All that it does to the world is the charge, under a key
+// that is the same each time the turn runs: if the process dies between the charge and the commit, the next one asks
+// again and is given the same receipt.
 
 import { type BotDefinition, defineBot } from "colloquy";
 import { afterCharge, newOrder, type OrderState, take } from "./order.ts";
@@ -15,7 +15,8 @@ export function foodBot(payments: Payments): BotDefinition<OrderState> {
     migrate: { 1: () => newOrder() },
     async onMessage(state, message, ctx) {
       const taken = take(state, message.text);
-      // An outage makes `charge` throw: nothing of this turn is committed, and the message runs again, with the same key.
+      // An outage makes `charge` throw: nothing of this turn is committed, and the message runs again, with the same
+      // key.
       const done =
         "charge" in taken
           ? afterCharge(

@@ -2,8 +2,8 @@
 //
 // Invariants
 //   C1. One line for each dish, in the order in which they were first added; 1 to QUANTITY_MAX of each.
-//   C2. A line keeps the price at which its dish was added. So a turn that runs again after an update of the menu asks the
-//       payment provider for the same amount as before.
+//   C2. A line keeps the price at which its dish was added. So a turn that runs again after an update of the menu asks
+//       the payment provider for the same amount as before.
 
 import { type Dish, euros } from "./menu.ts";
 

@@ -1,12 +1,14 @@
-// Fake payments: stands in for a payment provider that takes an idempotency key, as the real ones do. What it has charged is in
-// a file of its own, which no crash of the bot can touch: whoever kills the bot in the middle of a payment can count there.
+// Fake payments: stands in for a payment provider that takes an idempotency key, as the real ones do. What it has
+// charged is in a file of its own, which no crash of the bot can touch: whoever kills the bot in the middle of a
+// payment can count there.
 //
 // The file is <folder>/charges.jsonl, one JSON object a line: key, amountCents, card (last four digits), receipt.
 //
 // Invariants
-//   F1. One key is charged once: asked again with the same amount it gives the first receipt, with another it is an error.
-//   F2. A receipt is given only for a line that is on disk, its newline too. What stands behind the last newline is what a
-//       crash left of a line: it is no charge, nobody has a receipt for it, and the next charge cuts it off.
+//   F1. One key is charged once: asked again with the same amount it gives the first receipt, with another it is an
+//       error.
+//   F2. A receipt is given only for a line that is on disk, its newline too. What stands behind the last newline is
+//       what a crash left of a line: it is no charge, nobody has a receipt for it, and the next charge cuts it off.
 //   F3. A file that is not as this module leaves it is never written to.
 //
 // One process at a time writes to a folder. A real provider is a process of its own.
@@ -71,7 +73,7 @@ export class FakePayments implements Payments {
         return { kind: "declined" };
       case "conflict":
         throw new PaymentConflictError(
-          "this key has paid another amount before, which stands; nothing more was charged. Give each payment its own key",
+          "this key has paid another amount, which stands; nothing more was charged. Give each payment its own key",
         );
       case "repeat":
         return { kind: "paid", receipt: decision.charge.receipt };
@@ -151,7 +153,8 @@ export function readLedger(bytes: Buffer, path: string): Ledger {
     const charge = chargeOf(line);
     if (charge) return charge;
     throw new LedgerError(
-      `line ${i + 1} of ${path} is not a charge; nothing was charged now, the file is untouched. Mend the line, or move the file away`,
+      `line ${i + 1} of ${path} is not a charge; nothing was charged now, the file is untouched. ` +
+        "Mend the line, or move the file away",
     );
   });
   if (new Set(charges.map(({ key }) => key)).size === charges.length) return { charges, wholeBytes };

@@ -19,7 +19,7 @@ export const MENU: readonly Dish[] = [
 /** A shorter beginning of a name is too likely to be another word. */
 const PREFIX_LENGTH_MIN = 4;
 
-/** The dish that `text` names in any case: whole, in the plural, with "pizza" before it, or by a beginning of its own. */
+/** The dish that `text` names, in any case: whole, in the plural, with "pizza" before it, or by its beginning. */
 export function dishNamed(text: string): Dish | undefined {
   const name = text
     .normalize("NFKD")

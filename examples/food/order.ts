@@ -1,6 +1,6 @@
-// Order: the whole conversation as a pure function from a state and a text to the next state, what to say, and perhaps a
-// charge to make. Nothing here reads a clock, draws a number or touches the world, so the same messages always make the same
-// order, however often a turn runs.
+// Order: the whole conversation as a pure function from a state and a text to the next state, what to say, and perhaps
+// a charge to make. Nothing here reads a clock, draws a number or touches the world, so the same messages always make
+// the same order, however often a turn runs.
 //
 // Invariants
 //   O1. Every text is answered in every step, by one or two replies, and the last ends with what can be typed next.
@@ -173,9 +173,11 @@ function takeWords(state: OrderState, { text, plain }: Words): Turn | ChargeTurn
 const isTestCard = (name: string): name is TestCard => Object.hasOwn(TEST_CARDS, name);
 
 const ADDRESS_LENGTH = { min: 8, max: 160 };
-const NO_ADDRESS = `That is no address that I can find: it takes a street with a number and a town, ${ADDRESS_LENGTH.min} to ${ADDRESS_LENGTH.max} characters.`;
+const NO_ADDRESS =
+  "That is no address that I can find: it takes a street with a number and a town, " +
+  `${ADDRESS_LENGTH.min} to ${ADDRESS_LENGTH.max} characters.`;
 
-/** In one line; undefined if it can be none: a letter and a digit and a space at least, and nothing that cannot be printed. */
+/** In one line. Undefined if it can be none: it takes a word, a digit, a space, and nothing unprintable. */
 function addressOf(text: string): string | undefined {
   const { min, max } = ADDRESS_LENGTH;
   if (text.length > max) return undefined; // before any pattern, whose time may grow faster than the text
@@ -189,7 +191,7 @@ function addressOf(text: string): string | undefined {
 const HELP = [
   "Name dishes and how many: 2 margherita, 1 cola",
   "remove cola | menu | cart | checkout | cancel",
-  "Then I ask for the address and a test card. You can kill the server at any moment: the order goes on, and is paid once.",
+  "Then I ask for the address and a test card. Kill the server at any moment: the order goes on, and is paid once.",
 ].join("\n");
 
 function answer(state: OrderState, text: string): Turn {

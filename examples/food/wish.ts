@@ -1,5 +1,5 @@
-// Wish: what a guest's words mean, whatever step the order is in. Pure, and it never fails: what it does not understand is
-// a wish of its own kind.
+// Wish: what a guest's words mean, whatever step the order is in. Pure, and it never fails: what it does not understand
+// is a wish of its own kind.
 
 import type { Item } from "./cart.ts";
 import { dishNamed } from "./menu.ts";

@@ -14,13 +14,15 @@ import { quickReplies } from "./quick-replies.js";
 /**
  * A line of the transcript, as the event stream gives it.
  * @typedef {{
- *   id: string, role: "user" | "bot", sequence: number, messageId?: string, inReplyTo: string | null, text: string, data?: unknown,
+ *   id: string, role: "user" | "bot", sequence: number, messageId?: string, inReplyTo: string | null, text: string,
+ *   data?: unknown,
  * }} Line
  * @typedef {"sending" | "durable" | "refused"} MessageState
  * @typedef {{ id: string, text: string, atMs: number, state: MessageState }} StoredMessage
  * @typedef {StoredMessage & { note?: string | undefined, element: HTMLElement, notBeforeMs: number }} PendingMessage
  * @typedef {{
- *   seq: number, outSeq: number, cursor: { entry: string, index: number }, born: string, botVersion: number, state: unknown,
+ *   seq: number, outSeq: number, cursor: { entry: string, index: number }, born: string, botVersion: number,
+ *   state: unknown,
  * }} ConversationRecord
  * @typedef {"wait" | "up" | "down"} Link
  * @typedef {{ firstMs: number, maxMs: number }} Backoff

@@ -1,6 +1,6 @@
 // @ts-check
-// Quick replies: which answers of a reply's data are offered as buttons. A pure rule, apart from the page, so that it can be
-// tested without one.
+// Quick replies: which answers of a reply's data are offered as buttons. A pure rule, apart from the page, so that it
+// can be tested without one.
 //
 // Invariants
 //   Q1. What is offered is sent as it stands: a text that is too long for a button is left out, never cut.

@@ -1,4 +1,5 @@
-// Meal: an order on the chat page whose payment is interrupted by kill -9. The page tests check it, the picture shows it.
+// Meal: an order on the chat page whose payment is interrupted by kill -9. The page tests check it, the picture shows
+// it.
 
 import type { Page } from "playwright-core";
 import { afterCharge, newOrder, take } from "../../examples/food/order.ts";
@@ -10,7 +11,7 @@ import type { Stage } from "./stage.ts";
 export const MEAL = ["hello", "2 margherita, 1 cola", "checkout", "12 Harbour Street, Dublin", "yes"];
 export const CARD = "visa";
 
-/** When the runtime is killed: while the provider has not charged yet, or when it has and the runtime does not know it. */
+/** When the runtime is killed: the provider has not charged yet, or it has and the runtime does not know it. */
 export type KillMoment = "before the charge" | "after the charge";
 
 /**
@@ -53,8 +54,8 @@ export async function orderMeal(page: Page): Promise<void> {
 }
 
 /**
- * Orders a meal and kills the runtime in the middle of the payment; the page has noticed it when this returns. The runtime has
- * to be one with slow payments.
+ * Orders a meal and kills the runtime in the middle of the payment; the page has noticed it when this returns. The
+ * runtime has to be one with slow payments.
  * @returns how often the provider has charged at that moment
  */
 export async function killWhilePaying(stage: Stage, page: Page, moment: KillMoment): Promise<number> {
