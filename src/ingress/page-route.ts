@@ -2,7 +2,7 @@
 //
 // Invariants
 //   A1. Files are named here one by one; no path of a request ever becomes a path of a file.
-//   A2. The page may load its own two files and talk to its own origin; nothing inline runs, whatever a message holds.
+//   A2. The page may load its own files and talk to its own origin; nothing inline runs, whatever a message holds.
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -21,6 +21,7 @@ export interface PagePort {
 const FILES: Readonly<Record<string, { readonly file: string; readonly type: string }>> = {
   "/": { file: "index.html", type: "text/html; charset=utf-8" },
   "/chat.js": { file: "chat.js", type: "text/javascript; charset=utf-8" },
+  "/quick-replies.js": { file: "quick-replies.js", type: "text/javascript; charset=utf-8" },
   "/chat.css": { file: "chat.css", type: "text/css; charset=utf-8" },
 };
 const INFO_PATH = "/channels/web/info";

@@ -1,3 +1,4 @@
+// @ts-check
 // Chat page: shows one conversation of the web channel, sends what is typed, and survives the server.
 //
 // Invariants
@@ -5,7 +6,27 @@
 //       It is repeated under one id until the server says that it is durable, so it counts once however often it arrives.
 //   P2. Messages of this tab are sent one after the other, so they are accepted in the order in which they were typed.
 //   P3. A line is shown once, by its id; the stream is always resumed after the last line that is shown.
-//   P4. Text becomes text nodes only.
+//   P4. Text becomes text nodes only. Of a reply's data nothing is shown but its quick replies.
+//   P5. Quick replies answer the newest line: they go as soon as anything is said after it.
+
+import { quickReplies } from "./quick-replies.js";
+
+/**
+ * A line of the transcript, as the event stream gives it.
+ * @typedef {{
+ *   id: string, role: "user" | "bot", sequence: number, messageId?: string, inReplyTo: string | null, text: string,
+ *   data?: unknown,
+ * }} Line
+ * @typedef {"sending" | "durable" | "refused"} MessageState
+ * @typedef {{ id: string, text: string, atMs: number, state: MessageState }} StoredMessage
+ * @typedef {StoredMessage & { note?: string | undefined, element: HTMLElement, notBeforeMs: number }} PendingMessage
+ * @typedef {{
+ *   seq: number, outSeq: number, cursor: { entry: string, index: number }, born: string, botVersion: number,
+ *   state: unknown,
+ * }} ConversationRecord
+ * @typedef {"wait" | "up" | "down"} Link
+ * @typedef {{ firstMs: number, maxMs: number }} Backoff
+ */
 
 const SEND_RETRY = { firstMs: 300, maxMs: 8_000 };
 const STREAM_RETRY = { firstMs: 250, maxMs: 4_000 };
@@ -22,32 +43,54 @@ const DURABLE_KEPT_MS = 3_600_000;
 const LINES_MAX = 1_000;
 const RECORD_DELAY_MS = 120;
 const HISTORY_QUIET_MS = 500;
+/** Offered where nothing was said yet; the bot's own quick replies come with its answer. */
+const FIRST_WORDS = ["hello"];
 
-const element = (id) => document.getElementById(id);
-const page = Object.fromEntries(
-  [
-    "bot",
-    "new",
-    "link",
-    "lost",
-    "scroll",
-    "empty",
-    "log",
-    "pending",
-    "composer",
-    "text",
-    "panel",
-    "crash",
-    "kill",
-    "copy",
-  ]
-    .concat(["copied", "conversation", "second"])
-    .map((id) => [id, element(id)]),
-);
+/**
+ * @template {HTMLElement} Kind
+ * @param {string} id
+ * @param {new () => Kind} kind
+ * @returns {Kind}
+ */
+function found(id, kind) {
+  const element = document.getElementById(id);
+  if (element instanceof kind) return element;
+  throw new Error(`the page has no ${kind.name} with the id ${id}`);
+}
 
-/** What is shown now; `switchTo` begins another. */
+const page = {
+  bot: found("bot", HTMLSelectElement),
+  new: found("new", HTMLButtonElement),
+  link: found("link", HTMLElement),
+  lost: found("lost", HTMLElement),
+  scroll: found("scroll", HTMLElement),
+  empty: found("empty", HTMLElement),
+  log: found("log", HTMLElement),
+  pending: found("pending", HTMLElement),
+  quick: found("quick", HTMLElement),
+  composer: found("composer", HTMLFormElement),
+  text: found("text", HTMLTextAreaElement),
+  panel: found("panel", HTMLDetailsElement),
+  crash: found("crash", HTMLElement),
+  kill: found("kill", HTMLElement),
+  copy: found("copy", HTMLButtonElement),
+  copied: found("copied", HTMLElement),
+  conversation: found("conversation", HTMLElement),
+  second: found("second", HTMLAnchorElement),
+};
+
+/**
+ * What is shown now; `switchTo` begins another.
+ * @type {Talk | null}
+ */
 let talk = null;
+/** @type {string[]} */
 let bots = [];
+/**
+ * Of the server that answered last, where it tells.
+ * @type {number | undefined}
+ */
+let serverPid;
 
 // --- the conversation in the address --------------------------------------------------------------------------------
 
@@ -60,9 +103,10 @@ function newId() {
 /** `#<bot>/<conversation>`, each percent-encoded. */
 function fromAddress() {
   const [bot = "", conversation = ""] = location.hash.slice(1).split("/").map(decoded);
-  return { bot: bots.includes(bot) ? bot : bots[0], conversation };
+  return { bot: bots.includes(bot) ? bot : (bots[0] ?? ""), conversation };
 }
 
+/** @param {string} text */
 function decoded(text) {
   try {
     return decodeURIComponent(text);
@@ -71,6 +115,7 @@ function decoded(text) {
   }
 }
 
+/** @type {(bot: string, conversation: string) => string} */
 const addressOf = (bot, conversation) => `#${encodeURIComponent(bot)}/${encodeURIComponent(conversation)}`;
 
 function showAddress() {
@@ -81,12 +126,14 @@ function showAddress() {
   switchTo(bot, id);
 }
 
+/** @type {(bot: string, conversation: string) => void} */
 function switchTo(bot, conversation) {
   talk?.close();
   isAtEnd = true;
   page.log.setAttribute("aria-live", "off"); // its history is not read aloud
   page.log.replaceChildren();
   page.pending.replaceChildren();
+  showQuickReplies([]);
   page.empty.hidden = false;
   page.bot.value = bot;
   page.conversation.textContent = conversation;
@@ -99,23 +146,51 @@ function switchTo(bot, conversation) {
 // --- one conversation -----------------------------------------------------------------------------------------------
 
 class Talk {
+  /**
+   * @param {string} bot
+   * @param {string} conversation
+   */
   constructor(bot, conversation) {
     this.bot = bot;
     this.conversation = conversation;
     this.url = `/channels/web/${encodeURIComponent(bot)}`;
     this.lastId = "0-0";
-    /** Shown lines: id -> element (P3). */
+    /**
+     * Shown lines: id -> element (P3).
+     * @type {Map<string, HTMLElement>}
+     */
     this.lines = new Map();
-    /** Own messages without a line yet: message id -> { id, text, atMs, state, note, element, notBeforeMs }. */
+    /**
+     * Own messages without a line yet, by message id.
+     * @type {Map<string, PendingMessage>}
+     */
     this.pending = new Map();
-    /** User lines by message id: what a reply answers. */
+    /**
+     * User lines by message id: what a reply answers.
+     * @type {Map<string, HTMLElement>}
+     */
     this.asked = new Map();
+    /**
+     * What the newest line offers (P5).
+     * @type {string[]}
+     */
+    this.offered = [];
+    /** @type {EventSource | null} */
     this.source = null;
+    /** When the connection was lost that has not come back; 0 while there is one, or was none yet. */
+    this.lostAtMs = 0;
+    /**
+     * The mark of the last loss, and when that was.
+     * @type {{ element: HTMLElement, atMs: number } | null}
+     */
+    this.seam = null;
+    this.isConnected = false;
     this.isClosed = false;
     this.isSending = false;
     this.isRecordAsked = false;
     this.sendFailures = 0;
     this.streamFailures = 0;
+    /** @type {Record<string, ReturnType<typeof setTimeout>>} */
     this.timers = {};
     this.prefix = `colloquy:${bot}/${conversation}/`;
   }
@@ -132,6 +207,11 @@ class Talk {
     for (const timer of Object.values(this.timers)) clearTimeout(timer);
   }
 
+  /**
+   * @param {string} name
+   * @param {number} delayMs
+   * @param {() => void} run
+   */
   after(name, delayMs, run) {
     clearTimeout(this.timers[name]);
     this.timers[name] = setTimeout(() => !this.isClosed && run(), delayMs);
@@ -151,57 +231,122 @@ class Talk {
   }
 
   connected() {
+    const { lostAtMs } = this;
+    this.lostAtMs = 0;
+    this.isConnected = true;
     this.streamFailures = 0;
     this.sendFailures = 0;
     showLink("up");
-    this.after("history", HISTORY_QUIET_MS, () => page.log.setAttribute("aria-live", "polite"));
+    this.after("history", HISTORY_QUIET_MS, () => this.historyRead());
     this.readRecordSoon();
     this.sendNext();
-    void readInfo();
+    void this.readServer(lostAtMs);
+  }
+
+  /** What comes from now on is new. */
+  historyRead() {
+    page.log.setAttribute("aria-live", "polite");
+    if (this.lines.size > 0) return;
+    this.offered = FIRST_WORDS;
+    this.offer();
+  }
+
+  /**
+   * Learns who answers now. If that is another process than before, the log is marked where the connection was lost.
+   * @param {number} lostAtMs 0 if none was lost
+   */
+  async readServer(lostAtMs) {
+    const pidBefore = serverPid;
+    const seam = document.createElement("p");
+    seam.className = "seam";
+    seam.hidden = true;
+    if (lostAtMs > 0 && this.lines.size > 0) {
+      page.log.append(seam); // now, before the next line comes
+      this.seam = { element: seam, atMs: lostAtMs };
+    }
+    try {
+      await readInfo();
+    } catch {
+      // lost again: the next connection asks
+    }
+    const isAnother = pidBefore !== undefined && serverPid !== undefined && pidBefore !== serverPid;
+    if (!isAnother) return seam.remove();
+    seam.textContent = `Process ${pidBefore} ended here, process ${serverPid} went on.`;
+    seam.hidden = false;
   }
 
   /** The browser's own way of coming again differs between browsers, and ends at the first 503. */
   disconnected() {
     this.source?.close();
     this.source = null;
+    if (this.isConnected) this.lostAtMs = Date.now();
+    this.isConnected = false;
     showLink("down");
     this.after("connect", backoffMs(STREAM_RETRY, this.streamFailures++), () => this.connect());
   }
 
+  /** @param {Line} line */
   line(line) {
     this.lastId = line.id;
     if (this.lines.has(line.id)) return; // P3
-    const isAnswer = line.role === "bot";
-    const shown = isAnswer ? lineElement("bot", line.text) : lineElement("user", line.text);
+    const shown = line.role === "bot" ? this.answerElement(line) : this.questionElement(line);
     this.lines.set(line.id, shown);
-    if (isAnswer) {
-      place(shown, `#${line.sequence}`, "bot");
-      const asked = this.asked.get(line.inReplyTo);
-      if (asked) place(asked, `#${asked.dataset.sequence} · answered`, "you");
-      if (asked) asked.dataset.state = "answered";
-    } else {
-      shown.dataset.sequence = line.sequence;
-      shown.dataset.state = "durable";
-      place(shown, `#${line.sequence} · handled`, "you");
-      this.asked.set(line.messageId, shown);
-      this.forget(line.messageId);
-    }
-    page.log.append(shown);
+    page.log.insertBefore(shown, this.isBeforeSeam(line) ? (this.seam?.element ?? null) : null);
+    if (line.role === "user" && line.messageId !== undefined) this.forget(line.messageId);
+    this.offered = line.role === "bot" ? quickReplies(line.data) : [];
+    this.offer();
     page.empty.hidden = true;
     if (this.lines.size > LINES_MAX) this.dropOldest();
     this.readRecordSoon();
   }
 
+  /** @param {Line} line */
+  answerElement({ text, sequence, inReplyTo }) {
+    const shown = lineElement("bot", text);
+    place(shown, `#${sequence}`, "bot");
+    const asked = this.asked.get(inReplyTo ?? "");
+    if (asked) {
+      place(asked, `#${asked.dataset.sequence} · answered`, "you");
+      asked.dataset.state = "answered";
+    }
+    return shown;
+  }
+
+  /** @param {Line} line */
+  questionElement({ text, sequence, messageId = "" }) {
+    const shown = lineElement("user", text);
+    shown.dataset.sequence = String(sequence);
+    shown.dataset.state = "durable";
+    place(shown, `#${sequence} · handled`, "you");
+    this.asked.set(messageId, shown);
+    return shown;
+  }
+
+  /**
+   * Typed here before the loss, and nothing has come since: its place is before the mark.
+   * @param {Line} line
+   */
+  isBeforeSeam({ messageId = "" }) {
+    if (this.seam === null || page.log.lastElementChild !== this.seam.element) return false;
+    const message = this.pending.get(messageId);
+    return message !== undefined && message.atMs < this.seam.atMs;
+  }
+
   dropOldest() {
-    const [id, shown] = this.lines.entries().next().value;
+    const oldest = this.lines.entries().next().value;
+    if (!oldest) return;
+    const [id, shown] = oldest;
     shown.remove();
     this.lines.delete(id);
+    while (page.log.firstElementChild?.className === "seam") page.log.firstElementChild.remove();
     for (const [messageId, asked] of this.asked) if (asked === shown) this.asked.delete(messageId);
   }
 
   // own messages
 
+  /** @param {string} text */
   say(text) {
+    /** @type {StoredMessage} */
     const message = { id: newId(), text, atMs: Date.now(), state: "sending" };
     store(this.prefix + message.id, message); // P1
     this.show(message, 0);
@@ -209,15 +354,24 @@ class Talk {
     this.sendNext();
   }
 
-  /** What this browser still has of this conversation, oldest first. */
+  /**
+   * What this browser still has of this conversation, oldest first.
+   * @param {number} waitMs
+   */
   restore(waitMs) {
-    const stored = storedKeys(this.prefix).map(restored).filter(Boolean);
+    const stored = storedKeys(this.prefix)
+      .map(restored)
+      .filter((message) => message !== null);
     for (const message of stored.sort((a, b) => a.atMs - b.atMs)) {
       if (message.state === "durable" && Date.now() - message.atMs > DURABLE_KEPT_MS) unstore(this.prefix + message.id);
       else this.show(message, waitMs);
     }
   }
 
+  /**
+   * @param {StoredMessage} message
+   * @param {number} waitMs
+   */
   show(message, waitMs) {
     if (this.asked.has(message.id)) return unstore(this.prefix + message.id);
     const known = this.pending.get(message.id);
@@ -231,8 +385,10 @@ class Talk {
     this.showState(added);
     page.pending.append(shown);
     page.empty.hidden = true;
+    this.offer();
   }
 
+  /** @param {PendingMessage} message */
   showState(message) {
     message.element.dataset.state = message.state;
     const words = {
@@ -244,6 +400,11 @@ class Talk {
     showLost();
   }
 
+  /**
+   * @param {PendingMessage} message
+   * @param {MessageState} state
+   * @param {string} [note]
+   */
   change(message, state, note) {
     message.state = state;
     message.note = note;
@@ -251,10 +412,20 @@ class Talk {
       if (state === "refused") unstore(this.prefix + message.id);
       else store(this.prefix + message.id, { id: message.id, text: message.text, atMs: message.atMs, state });
       this.showState(message);
+      this.offer();
     }
   }
 
-  /** Its line came back, here or in another tab. */
+  /** P5 */
+  offer() {
+    const isWaiting = [...this.pending.values()].some(({ state }) => state !== "refused");
+    showQuickReplies(isWaiting ? [] : this.offered);
+  }
+
+  /**
+   * Its line came back, here or in another tab.
+   * @param {string} messageId
+   */
   forget(messageId) {
     const message = this.pending.get(messageId);
     unstore(this.prefix + messageId);
@@ -282,7 +453,10 @@ class Talk {
     else this.after("send", retryMs, () => this.sendNext());
   }
 
-  /** @returns null if this message is settled, else when to send it again, ms */
+  /**
+   * @param {PendingMessage} message
+   * @returns {Promise<number | null>} null if this message is settled, else when to send it again, ms
+   */
   async attempt(message) {
     const { conversation } = this;
     const body = JSON.stringify({ conversation, id: message.id, text: message.text });
@@ -336,12 +510,14 @@ class Talk {
   }
 }
 
+/** @type {(backoff: Backoff, failures: number) => number} */
 function backoffMs({ firstMs, maxMs }, failures) {
   return Math.min(maxMs, firstMs * 2 ** Math.min(failures, 10)) * (0.75 + Math.random() / 2);
 }
 
 // --- storage: one key for each message, so that two tabs never write the same one -------------------------------------
 
+/** @type {(key: string, message: StoredMessage) => void} */
 function store(key, message) {
   try {
     localStorage.setItem(key, JSON.stringify(message));
@@ -350,6 +526,7 @@ function store(key, message) {
   }
 }
 
+/** @type {(prefix: string) => string[]} */
 function storedKeys(prefix) {
   try {
     return Object.keys(localStorage).filter((key) => key.startsWith(prefix));
@@ -358,6 +535,7 @@ function storedKeys(prefix) {
   }
 }
 
+/** @type {(key: string) => void} */
 function unstore(key) {
   try {
     localStorage.removeItem(key);
@@ -366,9 +544,10 @@ function unstore(key) {
   }
 }
 
+/** @type {(key: string) => StoredMessage | null} */
 function restored(key) {
   try {
-    const { id, text, atMs, state } = JSON.parse(localStorage.getItem(key));
+    const { id, text, atMs, state } = JSON.parse(localStorage.getItem(key) ?? "");
     if (typeof id === "string" && typeof text === "string")
       return { id, text, atMs: Number(atMs) || 0, state: state === "durable" ? state : "sending" };
   } catch {
@@ -379,7 +558,11 @@ function restored(key) {
 
 // --- showing --------------------------------------------------------------------------------------------------------
 
-/** P4 */
+/**
+ * P4
+ * @param {"user" | "bot"} role
+ * @param {string} text
+ */
 function lineElement(role, text) {
   const shown = document.createElement("div");
   shown.className = `message ${role}`;
@@ -391,8 +574,34 @@ function lineElement(role, text) {
   return shown;
 }
 
+/** @type {(shown: HTMLElement, text: string, who: string) => void} */
 function place(shown, text, who) {
-  shown.querySelector(".place").textContent = `${who} · ${text}`;
+  const where = shown.querySelector(".place");
+  if (where) where.textContent = `${who} · ${text}`;
+}
+
+/**
+ * Buttons under the newest line. Outside of the log, whose live region would read them aloud before each question.
+ * @param {string[]} texts
+ */
+function showQuickReplies(texts) {
+  const shown = [...page.quick.children].map((button) => button.textContent);
+  if (shown.length === texts.length && shown.every((text, i) => text === texts[i])) return;
+  if (page.quick.contains(document.activeElement)) placeWithoutButtons().focus(); // else the keyboard would be nowhere
+  page.quick.replaceChildren(...texts.map(quickReplyElement));
+  page.quick.hidden = texts.length === 0;
+}
+
+/** Not the box on a phone: its keyboard would come up with each answer that is pressed. */
+const placeWithoutButtons = () => (matchMedia("(pointer: coarse)").matches ? page.scroll : page.text);
+
+/** @param {string} text */
+function quickReplyElement(text) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.textContent = text; // P4
+  button.addEventListener("click", () => talk?.say(text));
+  return button;
 }
 
 /** Whether the reader is at the newest line: then the page keeps there, whatever grows, and else it moves nothing. */
@@ -408,10 +617,12 @@ page.scroll.addEventListener("scroll", () => {
 });
 
 const growth = new ResizeObserver(() => isAtEnd && toEnd());
-for (const part of [page.scroll, page.log, page.pending]) growth.observe(part); // lines, the window, a phone's keyboard
+for (const part of [page.scroll, page.log, page.pending, page.quick]) growth.observe(part); // lines, the window, a phone's keyboard
 
+/** @type {Link} */
 let link = "wait";
 
+/** @param {Link} state */
 function showLink(state) {
   link = state;
   page.link.dataset.state = state;
@@ -420,7 +631,7 @@ function showLink(state) {
   if (state === "down") page.kill.textContent = "no server answers";
   for (const message of talk?.unsent ?? []) {
     message.note = undefined;
-    talk.showState(message);
+    talk?.showState(message);
   }
   showLost();
 }
@@ -434,6 +645,7 @@ function showLost() {
   page.lost.hidden = text === "";
 }
 
+/** @param {ConversationRecord | null} record */
 function showRecord(record) {
   const values = {
     "r-seq": record?.seq,
@@ -443,12 +655,14 @@ function showRecord(record) {
     "r-version": record?.botVersion,
     "r-state": record && JSON.stringify(record.state, null, 2),
   };
-  for (const [id, value] of Object.entries(values)) element(id).textContent = value ?? "-";
+  for (const [id, value] of Object.entries(values)) found(id, HTMLElement).textContent = String(value ?? "-");
 }
 
 async function readInfo() {
   const response = await fetch("/channels/web/info", { signal: AbortSignal.timeout(ALIVE_TIMEOUT_MS) });
+  /** @type {{ bots: string[], pid?: number }} */
   const info = await response.json();
+  serverPid = info.pid;
   page.crash.hidden = info.pid === undefined;
   page.kill.textContent = `kill -9 ${info.pid}`;
   if (info.bots.join() === bots.join()) return;
@@ -488,17 +702,17 @@ page.bot.addEventListener("change", () => {
 });
 
 page.new.addEventListener("click", () => {
-  location.hash = addressOf(talk?.bot ?? bots[0], newId());
+  location.hash = addressOf(talk?.bot ?? bots[0] ?? "", newId());
   page.text.focus();
 });
 
 page.copy.addEventListener("click", async () => {
-  const text = page.kill.textContent;
+  const text = page.kill.textContent ?? "";
   try {
     await navigator.clipboard.writeText(text);
     page.copied.textContent = `Copied: ${text}`;
   } catch {
-    getSelection().selectAllChildren(page.kill); // no clipboard on a page that is not from localhost or https
+    getSelection()?.selectAllChildren(page.kill); // no clipboard on a page that is not from localhost or https
     page.copied.textContent = "Marked; copy it with your keyboard.";
   }
 });

@@ -1,66 +1,106 @@
-import type { Message, Plain, TurnContext } from "colloquy";
+import type { BotDefinition, Message, Plain, ReplyInput, TurnContext } from "colloquy";
 import { expect, test } from "vitest";
 import demo from "../../examples/demo.ts";
 import echo from "../../examples/echo.ts";
+import { foodBot } from "../../examples/food/bot.ts";
+import {
+  type ChargeOutcome,
+  type ChargeRequest,
+  type Payments,
+  PaymentUnavailableError,
+} from "../../examples/food/payments.ts";
 import { checkBot } from "../../src/check-bot.ts";
 
-/** Runs a bot's turns by hand: the state goes from one to the next, as through the store. */
-function talk(definition: unknown, texts: readonly string[]): { state: Plain; replies: string[] } {
-  const bot = checkBot(definition, "bot");
+/** Runs a bot's turns by hand: the state goes from one to the next, as through the store; a turn that fails runs again. */
+async function talk(definition: unknown, texts: readonly string[]) {
+  const bot: BotDefinition = checkBot(definition, "bot");
   const replies: string[] = [];
-  const reply: TurnContext["reply"] = (each) => void replies.push(typeof each === "string" ? each : each.text);
-  const ctx = Object.freeze({ reply }) as TurnContext;
+  const failures: string[] = [];
   let state = bot.initialState();
-  texts.forEach((text, i) => {
-    const message: Message = { id: `m${i}`, conversation: "c", channel: "http", seq: i + 1, text };
-    state = JSON.parse(JSON.stringify(bot.onMessage(state, Object.freeze(message), ctx))) as Plain;
-  });
-  return { state, replies };
+  for (const [i, text] of texts.entries()) {
+    const message: Message = Object.freeze({ id: `m${i}`, conversation: "c", channel: "http", seq: i + 1, text });
+    for (let next: Plain | undefined; next === undefined; ) {
+      const said: ReplyInput[] = [];
+      try {
+        next = JSON.parse(JSON.stringify(await bot.onMessage(state, message, context(i + 1, said)))) as Plain;
+        replies.push(...said.map((reply) => (typeof reply === "string" ? reply : reply.text)));
+      } catch (error) {
+        failures.push((error as Error).name);
+        if (failures.length > 10) throw error;
+      }
+      state = next ?? state;
+    }
+  }
+  return { state, replies, failures };
 }
 
-test("the demo numbers its replies and remembers what was added and removed", () => {
-  const { state, replies } = talk(demo, ["hello", "add Milk, eggs", "add milk", "remove milk", "show", "remove tea"]);
-  expect(replies).toEqual([
-    "#1 Hello! I keep a shopping list: add milk, eggs | remove milk | show | clear",
-    "#2 On the list: milk, eggs.",
-    "#3 On the list: milk, eggs.",
-    "#4 On the list: eggs.",
-    "#5 On the list: eggs.",
-    "#6 That is not on the list. On the list: eggs.",
+/** Has what a turn needs and no more: any other member would be an error. */
+function context(seq: number, said: ReplyInput[]): TurnContext {
+  const members = {
+    reply: (reply: ReplyInput) => void said.push(reply),
+    idempotencyKey: (name = "turn") => `key-${seq}~${name}`,
+    signal: new AbortController().signal,
+  };
+  return Object.freeze(members) as unknown as TurnContext;
+}
+
+/** Charges once for each key, and fails before or after that as often as it is told to. */
+class UnreliablePayments implements Payments {
+  readonly asked: ChargeRequest[] = [];
+  readonly charged = new Map<string, number>();
+  readonly #failures: ("before" | "after")[];
+
+  constructor(failures: readonly ("before" | "after")[]) {
+    this.#failures = [...failures];
+  }
+
+  async charge(request: ChargeRequest): Promise<ChargeOutcome> {
+    this.asked.push(request);
+    const failure = this.#failures.shift();
+    if (failure === "before") throw new PaymentUnavailableError("no connection");
+    if (request.card === "declined") return { kind: "declined" };
+    this.charged.set(request.key, request.amountCents);
+    if (failure === "after") throw new PaymentUnavailableError("the answer was lost");
+    return { kind: "paid", receipt: `R-${request.key}` };
+  }
+}
+
+const ORDER = ["2 margherita, 1 cola", "checkout", "12 Harbour Street, Dublin", "yes"];
+
+test("the demo is the food bot, and takes an order without touching the provider before the card", async () => {
+  expect(demo.name).toBe("demo");
+  const { state, replies } = await talk(demo, ORDER);
+  expect(state).toMatchObject({ step: "paying", address: "12 Harbour Street, Dublin" });
+  expect(replies).toHaveLength(4);
+});
+
+test("a payment whose provider fails, before or after it charged, runs again under the same key: charged once", async () => {
+  const payments = new UnreliablePayments(["before", "after", "after"]);
+  const { state, replies, failures } = await talk(foodBot(payments), [...ORDER, "visa"]);
+  expect(failures).toEqual(Array(3).fill("PaymentUnavailableError"));
+  expect(new Set(payments.asked.map(({ key }) => key))).toEqual(new Set(["key-5~charge"]));
+  expect([...payments.charged]).toEqual([["key-5~charge", 1_950]]);
+  expect(replies).toHaveLength(6); // nothing of the failed turns
+  expect(replies[4]).toContain("receipt R-key-5~charge");
+  expect(state).toEqual({ step: "choosing", cart: [], ordersPaid: 1 });
+});
+
+test("after a declined card the next try has a key of its own", async () => {
+  const payments = new UnreliablePayments([]);
+  const { replies } = await talk(foodBot(payments), [...ORDER, "declined", "visa"]);
+  expect(payments.asked.map(({ key, card }) => [key, card])).toEqual([
+    ["key-5~charge", "declined"],
+    ["key-6~charge", "visa"],
   ]);
-  expect(state).toEqual({ count: 6, items: ["eggs"] });
+  expect(replies[4]).toContain("was declined");
+  expect(replies[5]).toContain("Order 1 is paid");
 });
 
-test("the demo answers everything, also nothing, and its list stays small", () => {
-  const many = Array.from({ length: 60 }, (_, i) => `thing ${i}`).join(",");
-  const { state, replies } = talk(demo, [
-    "",
-    "   ",
-    "add",
-    "add ,",
-    "what?",
-    `add ${many}`,
-    `add ${"x".repeat(500)}`,
-    "clear",
-  ]);
-  expect(replies).toHaveLength(8);
-  expect(replies.every((reply, i) => reply.startsWith(`#${i + 1} `))).toBe(true);
-  expect(replies[5]).toBe("#6 A list holds 50 things; remove some first.");
-  expect(replies[6]).toBe(`#7 On the list: ${"x".repeat(80)}.`);
-  expect(state).toEqual({ count: 8, items: [] });
+test("a conversation that the shopping list of version 1 had begun goes on as an order", async () => {
+  const bot = checkBot(demo, "bot");
+  expect(bot.migrate?.[1]?.({ count: 3, items: ["milk"] })).toEqual({ step: "choosing", cart: [], ordersPaid: 0 });
 });
 
-test("the demo never makes half a character, which no store could keep", () => {
-  const { state } = talk(demo, [`add ${"x".repeat(79)}😀`]);
-  expect(JSON.stringify(state).isWellFormed()).toBe(true);
-  expect((state as { items: string[] }).items[0]!.isWellFormed()).toBe(true);
-});
-
-test("the demo is pure: the same messages give the same state and replies", () => {
-  const texts = ["add a, b", "remove a", "show", "clear", "add c"];
-  expect(talk(demo, texts)).toEqual(talk(demo, texts));
-});
-
-test("echo answers with the message, and says something where there is none", () => {
-  expect(talk(echo, ["hi", ""]).replies).toEqual(["hi", "(a message without text)"]);
+test("echo answers with the message, and says something where there is none", async () => {
+  expect((await talk(echo, ["hi", ""])).replies).toEqual(["hi", "(a message without text)"]);
 });

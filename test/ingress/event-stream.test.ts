@@ -319,7 +319,7 @@ describe("around it", () => {
 
   test("A2: the page and its files are served with a policy that runs nothing inline, and not again if unchanged", async () => {
     const rig = await started();
-    for (const path of ["/", "/chat.js", "/chat.css"]) {
+    for (const path of ["/", "/chat.js", "/quick-replies.js", "/chat.css"]) {
       const got = await fetch(rig.server.url + path);
       expect(got.status).toBe(200);
       const policy = got.headers.get("content-security-policy") ?? "";

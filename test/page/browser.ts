@@ -12,8 +12,8 @@ const ARGUMENTS = [
   "--no-first-run",
 ];
 
-/** Ends with the arena. */
-export async function openBrowser(arena: Arena): Promise<BrowserContext> {
+/** Ends with the arena. @param scale pixels of a picture for each pixel of the page */
+export async function openBrowser(arena: Arena, scale = 1): Promise<BrowserContext> {
   const executablePath = findChromium();
   if (executablePath === null) throw new Error("no Chromium is on PATH; type: npm run test:page");
   const context = await chromium.launchPersistentContext(arena.path("profile"), {
@@ -21,6 +21,7 @@ export async function openBrowser(arena: Arena): Promise<BrowserContext> {
     headless: true,
     args: ARGUMENTS,
     viewport: { width: 1_100, height: 720 },
+    deviceScaleFactor: scale,
     permissions: ["clipboard-read", "clipboard-write"],
   });
   arena.onCleanUp(() => context.close());
@@ -31,6 +32,16 @@ export async function openBrowser(arena: Arena): Promise<BrowserContext> {
 export function linesOf(page: Page): Promise<string[]> {
   return page.$$eval("#log .message", (shown) =>
     shown.map((line) => [...line.children].map((child) => child.textContent).join(" | ")),
+  );
+}
+
+/** How many lines stand before each mark of a server's end. */
+export function seamsOf(page: Page): Promise<number[]> {
+  return page.$$eval("#log .seam:not([hidden])", (shown) =>
+    shown.map((seam) => {
+      const children = [...(seam.parentElement?.children ?? [])];
+      return children.slice(0, children.indexOf(seam)).filter((child) => child.classList.contains("message")).length;
+    }),
   );
 }
 

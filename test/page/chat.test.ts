@@ -1,107 +1,70 @@
 // The chat page in a real browser, on a real runtime with the demo bot, which is killed under it.
 
-import { join } from "node:path";
-import type { BrowserContext, Page } from "playwright-core";
+import type { Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { Arena, freePort, PROJECT_ROOT, until } from "../system/support/arena.ts";
-import { RuntimeProcess } from "../system/support/runtime-process.ts";
-import { linesOf, openBrowser, picture, say } from "./browser.ts";
+import { until } from "../system/support/arena.ts";
+import { linesOf, picture, say, seamsOf } from "./browser.ts";
+import { linesAfter, shows } from "./meal.ts";
+import { Stage } from "./stage.ts";
 
 const PAGE_BYTES_MAX = 60 * 1_024;
 const FIRST_PAINT_MS_MAX = 1_000;
 
-const arena = new Arena("page");
-let browser: BrowserContext;
-let port: number;
-let runtime: RuntimeProcess;
-/** Of every page: what should never be there. */
-const complaints: string[] = [];
-
-function startRuntime(): RuntimeProcess {
-  const bot = join(PROJECT_ROOT, "examples/demo.ts");
-  return new RuntimeProcess(arena, { port, data: arena.dataFolder("data"), bot });
-}
+let stage: Stage;
 
 beforeAll(async () => {
-  port = await freePort();
-  runtime = startRuntime();
-  await runtime.ready();
-  browser = await openBrowser(arena);
+  stage = await Stage.open("page");
 }, 60_000);
-afterAll(() => arena.cleanUp(), 60_000);
+afterAll(() => stage?.close(), 60_000);
 afterEach(async () => {
-  for (const page of browser.pages()) await page.close();
-  expect(complaints.splice(0)).toEqual([]);
+  for (const page of stage.browser.pages()) await page.close();
+  expect(stage.complaints.splice(0)).toEqual([]);
 });
 
-async function openPage(hash = "", width = 1_100): Promise<Page> {
-  const page = await browser.newPage();
-  await page.setViewportSize({ width, height: 720 });
-  page.on("pageerror", (error) => complaints.push(String(error)));
-  page.on("dialog", (dialog) => {
-    complaints.push(`dialog: ${dialog.message()}`);
-    void dialog.dismiss();
-  });
-  await page.goto(`${runtime.url}/${hash}`);
-  await page.waitForSelector('#link[data-state="up"]');
-  return page;
-}
-
-const shows = (page: Page, lines: readonly string[], withinMs = 15_000): Promise<unknown> =>
-  until(async () => JSON.stringify(await linesOf(page)) === JSON.stringify(lines), {
-    what: `the lines ${lines.join(" / ")}`,
-    withinMs,
-    explain: async () => `there are: ${(await linesOf(page)).join(" / ")}`,
-  });
-
 test("a message is answered, with its number and state, and the record beside it is the stored one", async () => {
-  const page = await openPage();
+  const page = await stage.openPage();
   await picture(page, "1-empty");
-  await say(page, "add milk, eggs");
-  await shows(page, ["add milk, eggs | you · #1 · answered", "#1 On the list: milk, eggs. | bot · #1"]);
-  await until(async () => (await page.textContent("#r-state"))?.includes("eggs"), {
+  await say(page, "2 margherita");
+  await shows(page, linesAfter(["2 margherita"]));
+  await until(async () => (await page.textContent("#r-state"))?.includes("Margherita"), {
     what: "the state",
     withinMs: 5_000,
   });
   expect(await page.textContent("#r-seq")).toBe("1");
   expect(await page.textContent("#r-out")).toBe("1");
-  expect(await page.textContent("#kill")).toBe(`kill -9 ${runtime.pid}`);
+  const killLine = `kill -9 ${stage.runtime.pid}`;
+  expect(await page.textContent("#kill")).toBe(killLine);
   await page.getByRole("button", { name: "Copy" }).click();
-  await page.getByText(`Copied: kill -9 ${runtime.pid}`).waitFor();
-  expect(await page.evaluate("navigator.clipboard.readText()")).toBe(`kill -9 ${runtime.pid}`);
+  await page.getByText(`Copied: ${killLine}`).waitFor();
+  expect(await page.evaluate("navigator.clipboard.readText()")).toBe(killLine);
   await picture(page, "2-answered");
   expect(await page.evaluate("localStorage.length")).toBe(0);
 });
 
 test("the server is killed: the page says so, keeps what is typed, comes back, and shows nothing twice", async () => {
-  const page = await openPage();
+  const page = await stage.openPage();
   const address = await page.evaluate("location.hash");
-  await say(page, "add bread");
-  await shows(page, ["add bread | you · #1 · answered", "#1 On the list: bread. | bot · #1"]);
+  await say(page, "1 cola");
+  await shows(page, linesAfter(["1 cola"]));
 
-  await runtime.kill();
+  const { pid } = stage.runtime;
+  await stage.runtime.kill();
   await page.getByRole("alert").getByText("Connection lost, retrying; nothing is lost.").waitFor();
-  await say(page, "add butter");
-  await say(page, "add jam");
+  await say(page, "1 water");
+  await say(page, "1 funghi");
   await page.getByText("2 messages wait here to be sent.").waitFor();
-  await until(async () => (await page.textContent("#pending"))?.includes("add jamyou · not sent yet, kept here"), {
+  await until(async () => (await page.textContent("#pending"))?.includes("1 funghiyou · not sent yet, kept here"), {
     what: "the state of the unsent message",
     withinMs: 5_000,
   });
   await picture(page, "3-killed");
-  runtime = startRuntime();
-  await runtime.ready();
-  const after = [
-    "add bread | you · #1 · answered",
-    "#1 On the list: bread. | bot · #1",
-    "add butter | you · #2 · answered",
-    "#2 On the list: bread, butter. | bot · #2",
-    "add jam | you · #3 · answered",
-    "#3 On the list: bread, butter, jam. | bot · #3",
-  ];
+  await stage.startAgain();
+  const after = linesAfter(["1 cola", "1 water", "1 funghi"]);
   await shows(page, after);
   expect(await page.getByRole("alert").isHidden()).toBe(true);
-  await until(async () => (await page.textContent("#kill")) === `kill -9 ${runtime.pid}`, {
+  await page.getByText(`Process ${pid} ended here, process ${stage.runtime.pid} went on.`).waitFor();
+  expect(await seamsOf(page)).toEqual([2]); // behind what stood there, before what was typed since
+  await until(async () => (await page.textContent("#kill")) === `kill -9 ${stage.runtime.pid}`, {
     what: "the new pid",
     withinMs: 5_000,
   });
@@ -111,98 +74,105 @@ test("the server is killed: the page says so, keeps what is typed, comes back, a
   expect(await page.evaluate("location.hash")).toBe(address);
 });
 
-test("a message typed while the server is away survives a page that is closed, and arrives once", async () => {
-  const page = await openPage("#demo/closed");
-  await runtime.kill();
+test("a connection that is lost while the server lives leaves no mark", async () => {
+  const page = await stage.openPage();
+  await say(page, "1 cola");
+  await shows(page, linesAfter(["1 cola"]));
+  await page.context().setOffline(true); // stops what begins from now on
+  await page.evaluate('dispatchEvent(new Event("online"))'); // makes the page connect anew
   await page.getByRole("alert").getByText("Connection lost").waitFor();
-  await say(page, "add tea");
+  await page.context().setOffline(false);
+  await page.getByRole("status").getByText("Connected").waitFor();
+  await say(page, "1 water");
+  await shows(page, linesAfter(["1 cola", "1 water"]));
+  expect(await seamsOf(page)).toEqual([]);
+});
+
+test("a message typed while the server is away survives a page that is closed, and arrives once", async () => {
+  const page = await stage.openPage("#demo/closed");
+  await stage.runtime.kill();
+  await page.getByRole("alert").getByText("Connection lost").waitFor();
+  await say(page, "1 tiramisu");
   await page.close();
-  runtime = startRuntime();
-  await runtime.ready();
-  const again = await openPage("#demo/closed");
-  await shows(again, ["add tea | you · #1 · answered", "#1 On the list: tea. | bot · #1"]);
+  await stage.startAgain();
+  const again = await stage.openPage("#demo/closed");
+  await shows(again, linesAfter(["1 tiramisu"]));
 });
 
 test("what came while the page had no connection is shown when it is back, in order, nothing twice", async () => {
-  const page = await openPage("#demo/away");
-  await postWeb("away", "m1", "add thing1");
+  const page = await stage.openPage("#demo/away");
+  await postWeb("away", "m1", "1 cola");
   await until(async () => (await linesOf(page)).length === 2, { what: "the first lines", withinMs: 10_000 });
   await page.route("**/events?*", (route) => route.abort());
-  await runtime.kill();
-  runtime = startRuntime();
-  await runtime.ready();
-  for (const n of [2, 3]) await postWeb("away", `m${n}`, `add thing${n}`);
-  await postWeb("away", "m1", "add thing1");
+  await stage.runtime.kill();
+  await stage.startAgain();
+  await postWeb("away", "m2", "2 water");
+  await postWeb("away", "m3", "3 diavola");
+  await postWeb("away", "m1", "1 cola");
   expect(await linesOf(page)).toHaveLength(2);
   await page.unroute("**/events?*");
-  await shows(page, [
-    "add thing1 | you · #1 · answered",
-    "#1 On the list: thing1. | bot · #1",
-    "add thing2 | you · #2 · answered",
-    "#2 On the list: thing1, thing2. | bot · #2",
-    "add thing3 | you · #3 · answered",
-    "#3 On the list: thing1, thing2, thing3. | bot · #3",
-  ]);
+  await shows(page, linesAfter(["1 cola", "2 water", "3 diavola"]));
 });
 
 test("the server is killed at the moment of sending: the message counts once", async () => {
-  const page = await openPage();
+  const page = await stage.openPage();
   for (const n of [1, 2, 3]) {
-    await say(page, `add cup${n}`);
-    runtime.killNow();
+    await say(page, `${n} cola`);
+    stage.runtime.killNow();
     await page.getByRole("alert").getByText("Connection lost").waitFor();
-    runtime = startRuntime();
-    await runtime.ready();
+    await stage.startAgain();
     await until(async () => (await linesOf(page)).length === 2 * n, { what: `answer ${n}`, withinMs: 15_000 });
   }
-  await shows(page, [
-    "add cup1 | you · #1 · answered",
-    "#1 On the list: cup1. | bot · #1",
-    "add cup2 | you · #2 · answered",
-    "#2 On the list: cup1, cup2. | bot · #2",
-    "add cup3 | you · #3 · answered",
-    "#3 On the list: cup1, cup2, cup3. | bot · #3",
-  ]);
+  await shows(page, linesAfter(["1 cola", "2 cola", "3 cola"]));
 });
 
 test("two tabs of one conversation agree", async () => {
-  const first = await openPage("#demo/tabs");
-  const second = await openPage("#demo/tabs");
-  await say(first, "add one");
-  await shows(second, ["add one | you · #1 · answered", "#1 On the list: one. | bot · #1"]);
-  await say(second, "add two");
-  const both = [
-    "add one | you · #1 · answered",
-    "#1 On the list: one. | bot · #1",
-    "add two | you · #2 · answered",
-    "#2 On the list: one, two. | bot · #2",
-  ];
+  const first = await stage.openPage("#demo/tabs");
+  const second = await stage.openPage("#demo/tabs");
+  await say(first, "1 cola");
+  await shows(second, linesAfter(["1 cola"]));
+  await second.getByRole("button", { name: "checkout" }).click();
+  const both = linesAfter(["1 cola", "checkout"]);
   await shows(first, both);
   await shows(second, both);
+  expect(await quickRepliesOf(first)).toEqual(["12 Harbour Street, Dublin", "cancel"]);
+  expect(await quickRepliesOf(second)).toEqual(await quickRepliesOf(first));
   expect(await first.textContent("#pending")).toBe("");
 });
 
 test("markup in a message stays text", async () => {
-  const page = await openPage();
-  const evil = `add <script>alert(1)</script><img src=x onerror=alert(2)><b>bold</b>`;
+  const page = await stage.openPage();
+  const evil = `<script>alert(1)</script><img src=x onerror=alert(2)><b>bold</b>`;
   await say(page, evil);
   await until(async () => (await linesOf(page)).length === 2, { what: "the answer", withinMs: 10_000 });
   expect((await linesOf(page))[0]).toBe(`${evil} | you · #1 · answered`);
+  expect((await linesOf(page))[1]).toContain("<script>");
   expect(await page.$$("#log script, #log img, #log b, #r-state img")).toEqual([]);
   await picture(page, "5-markup");
 });
 
 test("the keyboard is enough", async () => {
-  const page = await openPage();
+  const page = await stage.openPage();
   expect(await focused(page)).toBe("text");
-  await page.keyboard.type("add a");
+  await page.keyboard.type("1 cola,");
   await page.keyboard.press("Shift+Enter");
-  await page.keyboard.type("b");
+  await page.keyboard.type("2 water");
   await page.keyboard.press("Enter");
-  await shows(page, ["add a\nb | you · #1 · answered", "#1 On the list: a, b. | bot · #1"]);
+  await shows(page, linesAfter(["1 cola,\n2 water"]));
   expect(await focused(page)).toBe("text");
+
   await page.keyboard.press("Shift+Tab");
-  expect(await focused(page)).toBe("scroll");
+  expect(await focused(page)).toBe("cancel");
+  for (let n = 0; n < 3; n += 1) await page.keyboard.press("Shift+Tab");
+  expect(await focused(page)).toBe("checkout");
+  await page.keyboard.press("Enter");
+  await shows(page, linesAfter(["1 cola,\n2 water", "checkout"]));
+  expect(await focused(page)).toBe("text"); // the button is gone
+  for (const place of ["cancel", "12 Harbour Street, Dublin", "scroll"]) {
+    await page.keyboard.press("Shift+Tab");
+    expect(await focused(page)).toBe(place);
+  }
+
   const before = await page.evaluate("location.hash");
   await page.keyboard.press("Shift+Tab");
   expect(await focused(page)).toBe("new");
@@ -215,10 +185,10 @@ test("the keyboard is enough", async () => {
   await shows(page, []);
 });
 
-test("a screen reader finds a log, labels and states", async () => {
-  const page = await openPage();
-  await say(page, "add milk");
-  await until(async () => (await linesOf(page)).length === 2, { what: "the answer", withinMs: 10_000 });
+test("a screen reader finds a log, labels and states, and the answers that are offered", async () => {
+  const page = await stage.openPage();
+  await page.getByRole("group", { name: "Quick replies" }).getByRole("button", { name: "hello" }).click();
+  await shows(page, linesAfter(["hello"]));
   await until(async () => (await page.getAttribute("#log", "aria-live")) === "polite", {
     what: "aria-live",
     withinMs: 5_000,
@@ -227,12 +197,30 @@ test("a screen reader finds a log, labels and states", async () => {
   await page.getByRole("textbox", { name: "Message" }).waitFor();
   await page.getByRole("combobox", { name: "Bot" }).waitFor();
   await page.getByRole("status").getByText("Connected").waitFor();
+  await page.getByRole("group", { name: "Quick replies" }).getByRole("button", { name: "menu" }).waitFor();
+});
+
+test("answers are offered to the newest line only", async () => {
+  const page = await stage.openPage();
+  await say(page, "1 cola");
+  await shows(page, linesAfter(["1 cola"]));
+  expect(await quickRepliesOf(page)).toEqual(["checkout", "1 tiramisu", "1 water", "cancel"]);
+  await stage.runtime.kill();
+  await page.getByRole("alert").getByText("Connection lost").waitFor();
+  await page.getByRole("button", { name: "checkout" }).click();
+  expect(await quickRepliesOf(page)).toEqual([]);
+  await stage.startAgain();
+  await shows(page, linesAfter(["1 cola", "checkout"]));
+  expect(await quickRepliesOf(page)).toEqual(["12 Harbour Street, Dublin", "cancel"]);
+  await page.reload();
+  await shows(page, linesAfter(["1 cola", "checkout"]));
+  expect(await quickRepliesOf(page)).toEqual(["12 Harbour Street, Dublin", "cancel"]);
 });
 
 test("on a phone, in the dark: nothing overflows, and 200 lines scroll", async () => {
-  for (let n = 1; n <= 100; n += 1) await postWeb("long", `m${n}`, n === 50 ? `add ${"x".repeat(400)}` : "show");
-  const page = await openPage("#demo/long", 360);
-  await page.emulateMedia({ colorScheme: "dark" });
+  for (let n = 1; n <= 100; n += 1)
+    await postWeb("long", `m${n}`, n === 50 ? "x".repeat(400) : n === 1 ? "2 margherita, 1 cola" : "cart");
+  const page = await stage.openPage("#demo/long", { width: 360, colorScheme: "dark" });
   await until(async () => (await linesOf(page)).length === 200, { what: "200 lines", withinMs: 10_000 });
   const sizes = (): Promise<{ page: number; isScrolling: boolean; isAtEnd: boolean }> =>
     page.evaluate(`(() => {
@@ -247,29 +235,43 @@ test("on a phone, in the dark: nothing overflows, and 200 lines scroll", async (
   expect(await sizes()).toMatchObject({ page: 360, isScrolling: true });
   await picture(page, "6-phone");
   await page.evaluate('document.getElementById("scroll").scrollTop = 0');
-  await postWeb("long", "m101", "show");
-  await page.getByText("#101 On the list").waitFor({ state: "attached" });
+  await postWeb("long", "m101", "remove tiramisu");
+  await page.getByText("There is no Tiramisu in your cart").waitFor({ state: "attached" });
   expect(await page.evaluate('document.getElementById("scroll").scrollTop')).toBe(0); // who reads back is left there
   await page.setViewportSize({ width: 1_100, height: 720 });
   await picture(page, "7-dark");
 });
 
 test("the page is small and painted at once", async () => {
-  const page = await openPage();
-  const { paintMs, bytes } = await page.evaluate<{ paintMs: number; bytes: number }>(`({
+  const page = await stage.openPage();
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Network.enable");
+  await devtools.send("Network.setCacheDisabled", { cacheDisabled: true });
+  await page.reload();
+  await page.waitForSelector('#link[data-state="up"]');
+  const { paintMs, transferred } = await page.evaluate<{ paintMs: number; transferred: [string, number][] }>(`({
     paintMs: performance.getEntriesByName("first-contentful-paint")[0].startTime,
-    bytes: [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
-      .reduce((sum, entry) => sum + entry.encodedBodySize + 300, 0),
+    transferred: [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+      .map((entry) => [new URL(entry.name).pathname, entry.transferSize]),
   })`);
+  const bytes = transferred.reduce((sum, [, size]) => sum + size, 0);
   process.stdout.write(`first paint ${paintMs.toFixed(0)} ms, ${bytes} bytes\n`);
+  const sizeOf = new Map(transferred);
+  for (const file of ["/", "/chat.js", "/quick-replies.js", "/chat.css"])
+    expect(sizeOf.get(file)).toBeGreaterThan(1_000);
   expect(paintMs).toBeLessThan(FIRST_PAINT_MS_MAX);
   expect(bytes).toBeLessThan(PAGE_BYTES_MAX);
 });
 
-const focused = (page: Page): Promise<string> => page.evaluate<string>("document.activeElement.id");
+/** The id of what has the focus, or the text of a button without one. */
+const focused = (page: Page): Promise<string> =>
+  page.evaluate<string>("document.activeElement.id || document.activeElement.textContent");
+
+const quickRepliesOf = (page: Page): Promise<string[]> =>
+  page.$$eval("#quick button", (buttons) => buttons.map((button) => button.textContent ?? ""));
 
 async function postWeb(conversation: string, id: string, text: string): Promise<void> {
-  const response = await fetch(`${runtime.url}/channels/web/demo`, {
+  const response = await fetch(`${stage.runtime.url}/channels/web/demo`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify({ conversation, id, text }),
