@@ -30,6 +30,11 @@ export class StoreCorruptError extends ColloquyError {
   readonly code = "ERR_STORE_CORRUPT";
 }
 
+/** A call of the store never ended, which its own time-outs should have seen to. What waited for it is started again. */
+export class StoreHangError extends ColloquyError {
+  readonly code = "ERR_STORE_HANG";
+}
+
 /** Redis runs with settings under which the promise does not hold (version, AOF, fsync, eviction). Nothing was written. */
 export class StoreUnsafeError extends ColloquyError {
   readonly code = "ERR_STORE_UNSAFE";
@@ -117,4 +122,13 @@ export class HandlerTimeoutError extends ColloquyError {
 /** Thrown by a bot: this message can never succeed, do not try it again. */
 export class TerminalError extends ColloquyError {
   readonly code = "ERR_TERMINAL";
+}
+
+/**
+ * What whoever waits for the store does about an error: `retry` the same, Redis is away; `halt` until somebody has looked, what is
+ * stored is not as it should be; `crash`, it is an error of this code, and the supervisor's business.
+ */
+export function severityOf(error: unknown): "retry" | "halt" | "crash" {
+  if (!(error instanceof ColloquyError) || error instanceof StoreHangError) return "crash";
+  return error.retryable ? "retry" : "halt";
 }
