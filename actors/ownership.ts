@@ -15,7 +15,7 @@ import type { Inbound } from "../src/domain/message.ts";
 import type { EntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type Environment, pause } from "../src/environment.ts";
-import { ColloquyError, StoreNotReadyError, StoreUnsafeError } from "../src/errors.ts";
+import { ColloquyError, causeOfStart, StoreNotReadyError, StoreUnsafeError } from "../src/errors.ts";
 import { Admission } from "../src/intake/admission.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
@@ -316,7 +316,9 @@ export class Ownership {
     });
     const tree = superviseShard(name, shard);
     this.#open.set(index, { shard, tree });
-    await tree.start();
+    await tree.start().catch((error: unknown) => {
+      throw causeOfStart(error);
+    });
   }
 
   async #closeShard(index: number, how: "drain" | "abandon"): Promise<boolean> {

@@ -17,7 +17,7 @@ import { type Config, resolveConfig } from "./config.ts";
 import { type ConversationId, conversationKey } from "./domain/ids.ts";
 import { formatBorn, formatEntryId } from "./domain/position.ts";
 import { type Environment, pause, systemEnvironment } from "./environment.ts";
-import { ConfigError, NotAvailableError, StoreNotReadyError } from "./errors.ts";
+import { ConfigError, causeOfStart, NotAvailableError, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
 import { createServer, type Server } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
@@ -94,7 +94,9 @@ class ColloquyApp implements App {
   }
 
   async start(): Promise<AppInfo> {
-    await this.#root.start();
+    await this.#root.start().catch((error: unknown) => {
+      throw causeOfStart(error);
+    });
     await this.#ready();
     const { durability, shards } = this.#config;
     return {

@@ -8,6 +8,7 @@
 //     shards    acquires shards, and runs a subtree for each: committer -> lanes -> conversations -> reader -> retry-worker
 //     ingress   lets webhooks and channels in: starts last, stops first
 
+import { stepsChild } from "./child-spec.ts";
 import type { SupervisorSpec } from "./supervisor.ts";
 
 /** The embedded Redis has 10 s to end by itself; it is killed after that, and what it confirmed is on disk either way. */
@@ -30,11 +31,11 @@ export function rootSupervisor({ health, store, leases, shards, ingress, drainMs
     id: "root",
     strategy: "rest_for_one",
     children: [
-      { id: "health", ...health, shutdownMs: 1_000 },
-      { id: "store", ...store, shutdownMs: STORE_SHUTDOWN_MS },
-      { id: "leases", ...leases, shutdownMs: 1_000 },
-      { id: "shards", ...shards, shutdownMs: drainMs * 0.6 },
-      { id: "ingress", ...ingress, shutdownMs: drainMs * 0.2 },
+      stepsChild({ id: "health", ...health, shutdownMs: 1_000 }),
+      stepsChild({ id: "store", ...store, shutdownMs: STORE_SHUTDOWN_MS }),
+      stepsChild({ id: "leases", ...leases, shutdownMs: 1_000 }),
+      stepsChild({ id: "shards", ...shards, shutdownMs: drainMs * 0.6 }),
+      stepsChild({ id: "ingress", ...ingress, shutdownMs: drainMs * 0.2 }),
     ],
   };
 }
