@@ -305,19 +305,18 @@ export class ConversationActor implements Committable {
   }
 
   #release(record: ConversationRecord, message: InboxMessage, seq: number): "go-on" | "over" | "in-turn" {
-    let result: TurnResult | null;
+    let turn: Turn;
     try {
-      const turn = this.#newTurn(record, message, seq);
-      result = turn.run(this.#turnSettled);
-      if (result === null) {
-        this.#turn = turn;
-        this.#ports.running.add(turn);
-        return "in-turn";
-      }
+      turn = this.#newTurn(record, message, seq);
     } catch (error) {
-      result = { kind: "failed", error };
+      this.#failed(error, message); // the bot's: its initial state, or a step of its migration
+      return "over";
     }
-    return this.#applied(record, message, result) ? "go-on" : "over";
+    const result = turn.run(this.#turnSettled);
+    if (result !== null) return this.#applied(record, message, result) ? "go-on" : "over";
+    this.#turn = turn;
+    this.#ports.running.add(turn);
+    return "in-turn";
   }
 
   #newTurn(record: ConversationRecord, message: InboxMessage, seq: number): Turn {

@@ -217,7 +217,9 @@ export class LeaseKeeper {
       if (isOpen) this.#setState({ kind: "owned" });
       ended = await over;
     } catch (error) {
-      const isAway = severityOf(error) === "retry";
+      const severity = severityOf(error);
+      if (severity === "crash") throw error; // what was opened is closed by those who start the keeper again
+      const isAway = severity === "retry";
       if (!isAway) log.fatal({ shard: name, error }, "shard cannot be opened; what is stored is untouched");
       ended = isAway ? "away" : "corrupt";
     }

@@ -30,12 +30,11 @@ import {
   type StoredEntry,
   type StoreFacts,
 } from "../src/store/shard-store.ts";
-import type { ActorSystem } from "./actor-system.ts";
 import type { ResidentBudget } from "./conversations.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
-import { type CrashPolicies, type PartFailed, Shard } from "./shard.ts";
+import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies } from "./shard.ts";
 
 export interface OwnershipOptions {
   readonly environment: PartEnvironment;
@@ -48,7 +47,7 @@ export interface OwnershipOptions {
   readonly node: string;
   /** For a namespace that does not exist yet: 8 random bytes. */
   readonly newHashKey: Uint8Array;
-  readonly actors: ActorSystem;
+  readonly families: ShardFamilies;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (shard: number, log: Log, ring: Ring, failed: PartFailed) => WakeUps;
@@ -83,8 +82,7 @@ export class Ownership {
   readonly #budget: ResidentBudget;
   readonly #open = new Map<number, Shard>();
   readonly #stop = new AbortController();
-  /** One family of each kind for the node: a shard that is opened again leaves nothing behind. */
-  readonly #families: ConstructorParameters<typeof Shard>[0]["families"];
+  readonly #families: ShardFamilies;
   #namespace: Namespace | null = null;
   #memoryIsFull = false;
   /** Why the settings that Redis has now do not keep the promise; empty while they do. */
@@ -98,7 +96,7 @@ export class Ownership {
   constructor(options: OwnershipOptions) {
     const { environment, config } = options;
     this.#options = options;
-    this.#families = { lanes: options.actors.family("lane"), conversations: options.actors.family("conversation") };
+    this.#families = options.families;
     this.#running = new RunningTurns(environment, config.runningTurnsMax);
     this.#budget = {
       residentsMax: config.residentsMax,
@@ -255,7 +253,7 @@ export class Ownership {
   }
 
   #admission(meta: NamespaceMeta): Admission {
-    const { environment, log, counters, config, store } = this.#options;
+    const { environment, log, counters, config } = this.#options;
     return new Admission({
       environment,
       log,
@@ -292,7 +290,7 @@ export class Ownership {
   }
 
   #keeper(shard: number, meta: NamespaceMeta): LeaseKeeper {
-    const { environment, log, node, config, store } = this.#options;
+    const { environment, log, node, config } = this.#options;
     const keeper: LeaseKeeper = new LeaseKeeper({
       environment,
       log,

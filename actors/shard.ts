@@ -44,6 +44,12 @@ export interface CrashPolicies {
   readonly lanes: CrashPolicy;
 }
 
+/** One of each for the node: a shard that is opened again leaves nothing behind. */
+export interface ShardFamilies {
+  readonly lanes: ActorFamily;
+  readonly conversations: ActorFamily;
+}
+
 export interface ShardOptions {
   /** An epoch of this shard that no committer had. Rejects if the shard is lost. */
   readonly newEpoch: () => Promise<number>;
@@ -52,7 +58,7 @@ export interface ShardOptions {
   readonly config: Config;
   readonly store: ShardStore;
   readonly hashKey: Hash64;
-  readonly families: { readonly lanes: ActorFamily; readonly conversations: ActorFamily };
+  readonly families: ShardFamilies;
   readonly running: RunningTurns;
   readonly counters: Counters;
   readonly budget: ResidentBudget;

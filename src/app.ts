@@ -3,12 +3,18 @@
 import { randomBytes } from "node:crypto";
 import type { ConnectionOptions } from "bullmq";
 import { ActorSystem } from "../actors/actor-system.ts";
-import { Ownership } from "../actors/ownership.ts";
+import { Node } from "../actors/node.ts";
+import type { Ownership } from "../actors/ownership.ts";
 import { RetryWorker } from "../actors/retry-worker.ts";
+import type { PartFailed, RunningPart } from "../actors/shard.ts";
+import { crashPolicies } from "../supervisors/crash-policies.ts";
+import type { DownReason } from "../supervisors/exit-reason.ts";
 import { rootSupervisor } from "../supervisors/root-supervisor.ts";
-import { shardSupervisor } from "../supervisors/shard-supervisor.ts";
+import { type ShardsOptions, startShards } from "../supervisors/shards-supervisor.ts";
 import { Supervisor } from "../supervisors/supervisor.ts";
+import { lastFailure } from "../supervisors/tree.ts";
 import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
+import type { Admit } from "./channels/channel.ts";
 import { httpChannel } from "./channels/http-channel.ts";
 import { WEB_CHANNEL, webChannel } from "./channels/web-channel.ts";
 import { checkBots } from "./check-bot.ts";
@@ -17,7 +23,7 @@ import { type Config, resolveConfig } from "./config.ts";
 import { type ConversationId, conversationKey } from "./domain/ids.ts";
 import { formatBorn, formatEntryId } from "./domain/position.ts";
 import { type Environment, pause, systemEnvironment } from "./environment.ts";
-import { ConfigError, NotAvailableError, StoreNotReadyError } from "./errors.ts";
+import { ConfigError, causeOfStart, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
 import { createServer, type Server } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
@@ -59,13 +65,12 @@ class ColloquyApp implements App {
   #folder: DataFolder | null = null;
   #embedded: EmbeddedRedis | null = null;
   #store: RedisStore | null = null;
-  #ownership: Ownership | null = null;
+  readonly #node: Node;
   #lockWait: Promise<void> | null = null;
   #stopped: Promise<void> | null = null;
 
   constructor(options: AppOptions, environment: Environment) {
-    const { bots, channels, children, ...settings } = options;
-    if (children !== undefined && children.length > 0) throw new NotAvailableError("createApp({ children })");
+    const { bots, channels, children = [], ...settings } = options;
     this.#config = resolveConfig(settings);
     this.#environment = environment;
     this.#bots = checkBots(bots);
@@ -79,22 +84,32 @@ class ColloquyApp implements App {
       onCrash: (actor, error) => this.#actorCrashed(actor, error),
     });
     this.#server = this.#createServer();
+    this.#node = this.#createNode();
+    const { drainMs } = this.#config;
+    const shards: ShardsOptions = { ownership: () => this.#ownership!, environment, log: this.#log, drainMs };
     this.#root = new Supervisor(
       rootSupervisor({
-        health: { start: () => this.#server.start(), stop: () => this.#server.stop() },
-        store: { start: () => this.#openStoreOrNothing(), stop: () => this.#closeStore() },
-        leases: { start: () => this.#takeOwnership(), stop: () => this.#ownership?.releaseLeases() },
-        shards: { start: () => this.#ownership?.start(), stop: () => this.#ownership?.closeShards() },
-        ingress: { start: () => this.#openIngress(), stop: () => this.#server.webhooks.close() },
-        drainMs: this.#config.drainMs,
+        health: (failed) => this.#startHealth(failed),
+        store: () => this.#startStore(),
+        leases: (failed) => this.#node.startLeases(failed),
+        children,
+        shards: (link) => startShards(shards, link),
+        observer: (failed) => this.#node.startObserver(failed),
+        ingress: () => this.#startIngress(),
+        drainMs,
+        environment,
+        log: this.#log,
       }),
       environment,
       this.#log,
     );
+    this.#root.monitor(null, ({ reason }) => this.#rootEnded(reason));
   }
 
   async start(): Promise<AppInfo> {
-    await this.#root.start();
+    await this.#root.start().catch((error: unknown) => {
+      throw causeOfStart(error);
+    });
     await this.#ready();
     const { durability, shards } = this.#config;
     return {
@@ -277,23 +292,32 @@ class ColloquyApp implements App {
     await this.#folder?.close();
   }
 
-  #takeOwnership(): void {
+  get #ownership(): Ownership | null {
+    return this.#node.ownership;
+  }
+
+  #createNode(): Node {
     const { config, environment, log } = { config: this.#config, environment: this.#environment, log: this.#log };
-    const connection = { ...this.#retryConnection(), maxRetriesPerRequest: null } as ConnectionOptions;
-    this.#ownership = new Ownership({
+    return new Node({
       environment,
       log,
       counters: this.#counters,
       config,
-      store: this.#store!,
-      node: this.#folder!.nodeId,
-      newHashKey: randomBytes(8),
       actors: this.#actors,
+      store: () => this.#store!,
+      node: () => this.#folder!.nodeId,
+      newHashKey: randomBytes(8),
       bot: (name) => this.#bot(name),
       channel: (name) => this.#channels.get(name),
-      wakeUps: (shard, shardLog, ring) =>
-        new RetryWorker({ connection, prefix: shardKeys(config.namespace, shard).prefix, log: shardLog, ring }),
-      superviseShard: (name, shard) => new Supervisor(shardSupervisor(name, shard, config.drainMs), environment, log),
+      wakeUps: (shard, shardLog, ring, failed) =>
+        new RetryWorker({
+          connection: { ...this.#retryConnection(), maxRetriesPerRequest: null } as ConnectionOptions,
+          prefix: shardKeys(config.namespace, shard).prefix,
+          log: shardLog,
+          ring,
+          failed,
+        }),
+      crashPolicies: (shard) => crashPolicies(shard, environment, log),
       onTranscript: (key) => this.#transcripts.tell(key),
       onUnusable: (error) => this.#crash(error),
     });
@@ -308,10 +332,29 @@ class ColloquyApp implements App {
     return connectionOptions(address)!.target;
   }
 
-  #openIngress(): void {
-    const admit = this.#ownership!.admit;
+  async #startHealth(failed: PartFailed): Promise<RunningPart> {
+    const server = this.#server;
+    await server.start(() => failed(new Error("the port was closed by something else than the runtime")));
+    return { stop: () => server.stop(), kill: () => void server.stop() };
+  }
+
+  async #startStore(): Promise<RunningPart> {
+    await this.#openStoreOrNothing();
+    return { stop: () => this.#closeStore(), kill: () => undefined };
+  }
+
+  #startIngress(): RunningPart {
+    const admit: Admit = (messages) => this.#ownership!.admit(messages);
     this.#server.webhooks.open(admit);
     for (const channel of this.#channels.values()) channel.open?.(admit);
+    return { stop: () => this.#server.webhooks.close(), kill: () => void this.#server.webhooks.close() };
+  }
+
+  /** The tree gave up, which is the process's business: whoever started it starts it again. */
+  #rootEnded(reason: DownReason): void {
+    if (this.#stopped !== null) return;
+    const error = reason.kind === "error" ? reason.error : lastFailure(this.#root.tree());
+    this.#crash(asError(error ?? new Error("the tree of the runtime ended")));
   }
 
   #bot(name: string) {

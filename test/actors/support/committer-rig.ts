@@ -121,8 +121,10 @@ export class CommitterRig {
   readonly failures: unknown[] = [];
 
   constructor(bounds: { commitKeysMax?: number; commitBytesMax?: number; ackDelayMs?: number } = {}) {
+    const environment = new PartEnvironment(this.environment, (error) => this.failures.push(error));
+    environment.onClose(() => this.committer.stop()); // as its shard does
     this.committer = new Committer({
-      environment: new PartEnvironment(this.environment, (error) => this.failures.push(error)),
+      environment,
       log: this.log.log,
       counters: newCounters(),
       store: this.store,
