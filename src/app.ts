@@ -12,7 +12,7 @@ import type { DownReason } from "../supervisors/exit-reason.ts";
 import { rootSupervisor } from "../supervisors/root-supervisor.ts";
 import { type ShardsOptions, startShards } from "../supervisors/shards-supervisor.ts";
 import { Supervisor } from "../supervisors/supervisor.ts";
-import { lastFailure } from "../supervisors/tree.ts";
+import { lastFailure, type TreeNode } from "../supervisors/tree.ts";
 import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
 import type { Admit } from "./channels/channel.ts";
 import { httpChannel } from "./channels/http-channel.ts";
@@ -22,14 +22,14 @@ import { checkedState, decodeRecord } from "./codec/record-codec.ts";
 import { type Config, resolveConfig } from "./config.ts";
 import { type ConversationId, conversationKey } from "./domain/ids.ts";
 import { formatBorn, formatEntryId } from "./domain/position.ts";
-import { type Environment, pause, systemEnvironment } from "./environment.ts";
+import { type Environment, PartEnvironment, pause, systemEnvironment } from "./environment.ts";
 import { ConfigError, causeOfStart, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
 import { createServer, type Server } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
 import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
-import { createMetrics, type Metrics, newCounters } from "./metrics.ts";
+import { type Counters, createMetrics, type Metrics, newCounters } from "./metrics.ts";
 import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
 import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./store/embedded-redis.ts";
 import { shardKeys } from "./store/keys.ts";
@@ -41,19 +41,36 @@ import { RedisStore } from "./store/redis-store.ts";
  * @throws ConfigError an option or a bot cannot be used
  */
 export function createApp(options: AppOptions): App {
-  return new ColloquyApp(options, systemEnvironment);
+  return createAppIn({ environment: systemEnvironment, counters: newCounters() }, options);
 }
 
+/** What the runtime's own code sees of the world. */
+export interface AppWorld {
+  readonly environment: Environment;
+  readonly counters: Counters;
+}
+
+/** An app whose tree can be looked at. */
+export interface AppWithTree extends App {
+  tree(): TreeNode;
+}
+
+/** Not part of the public API: tests let the runtime's own code fail in a world of theirs. */
+export function createAppIn(world: AppWorld, options: AppOptions): AppWithTree {
+  return new ColloquyApp(options, world);
+}
+
+const PORT_CHECK_MS = 500;
 const LOCK_CHECK_MS = 500;
 const READY_WAIT_MS = 2_000;
 const READY_CHECK_MS = 10;
 
-class ColloquyApp implements App {
+class ColloquyApp implements AppWithTree {
   readonly crashed: Promise<Error>;
   readonly #config: Config;
   readonly #environment: Environment;
   readonly #log: Log;
-  readonly #counters = newCounters();
+  readonly #counters: Counters;
   readonly #bots: ReturnType<typeof checkBots>;
   readonly #channels: ReadonlyMap<string, AppChannel>;
   readonly #actors: ActorSystem;
@@ -69,10 +86,11 @@ class ColloquyApp implements App {
   #lockWait: Promise<void> | null = null;
   #stopped: Promise<void> | null = null;
 
-  constructor(options: AppOptions, environment: Environment) {
+  constructor(options: AppOptions, { environment, counters }: AppWorld) {
     const { bots, channels, children = [], ...settings } = options;
     this.#config = resolveConfig(settings);
     this.#environment = environment;
+    this.#counters = counters;
     this.#bots = checkBots(bots);
     this.#channels = byName(channels ?? [httpChannel(), webChannel()]);
     this.#log = createLog({ level: this.#config.logLevel });
@@ -137,6 +155,10 @@ class ColloquyApp implements App {
       }
       await pause(this.#environment, READY_CHECK_MS);
     }
+  }
+
+  tree(): TreeNode {
+    return this.#root.tree();
   }
 
   stop(): Promise<void> {
@@ -334,8 +356,20 @@ class ColloquyApp implements App {
 
   async #startHealth(failed: PartFailed): Promise<RunningPart> {
     const server = this.#server;
-    await server.start(() => failed(new Error("the port was closed by something else than the runtime")));
-    return { stop: () => server.stop(), kill: () => void server.stop() };
+    await server.start();
+    const environment = new PartEnvironment(this.#environment, failed);
+    environment.onClose(() => void server.stop());
+    void environment.run(async () => {
+      while (server.isListening) await pause(environment, PORT_CHECK_MS);
+      throw new Error("the port was closed by something else than the runtime");
+    });
+    return {
+      stop: async () => {
+        await server.stop();
+        environment.close();
+      },
+      kill: () => environment.close(),
+    };
   }
 
   async #startStore(): Promise<RunningPart> {

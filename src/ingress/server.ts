@@ -82,12 +82,10 @@ export interface ServerOptions {
 }
 
 export interface Server {
-  /**
-   * Listens; started again, at the same port.
-   * @param onClosed told if it stops listening without having been stopped
-   * @throws ConfigError with key `port` or `host` if it cannot listen there
-   */
-  start(onClosed?: () => void): Promise<void>;
+  /** Listens; started again, at the same port. @throws ConfigError with key `port` or `host` if it cannot listen there */
+  start(): Promise<void>;
+  /** False if it was stopped, or something else closed the port. */
+  readonly isListening: boolean;
   /** G3. Can be started again. */
   stop(): Promise<void>;
   /** Where it listens, e.g. `http://127.0.0.1:4000`. @throws Error before it was started */
@@ -122,7 +120,10 @@ export function createServer(options: ServerOptions): Server {
       if (!running) throw new Error("the server was not started");
       return running.url;
     },
-    async start(onClosed) {
+    get isListening() {
+      return running?.http.server.listening ?? false;
+    },
+    async start() {
       if (running) throw new Error("the server was started already");
       const http = build(options, limits, gate, streams);
       streams.open();
@@ -135,11 +136,6 @@ export function createServer(options: ServerOptions): Server {
       const address = http.server.address() as AddressInfo;
       port = address.port;
       running = { http, url: urlOf(address) };
-      http.server.once("close", () => {
-        if (running?.http !== http) return;
-        running = null;
-        onClosed?.();
-      });
     },
     async stop() {
       const stopping = running;
