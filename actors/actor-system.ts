@@ -7,12 +7,14 @@
 // Invariants
 //   A1. `receive` of one actor never runs twice at once, and never after `stop` returned.
 //   A2. A mailbox holds at most `mailboxMax` messages; a tell over it, or to a stopped actor, answers false.
-//   A3. Whatever `receive` throws or rejects with reaches `onCrash` once, and no other actor.
+//   A3. Whatever `receive` throws or rejects with reaches its `crashed`, or else `onCrash`, once, and no other actor.
 
 import { dispatch, stop as nactStop, type Ref, spawn, start } from "nact";
 
 export interface ActorBehaviour<Message> {
   receive(message: Message): void | Promise<void>;
+  /** `receive` failed and the actor is stopped. Without it the failure goes to the system's `onCrash`. */
+  crashed?(error: unknown): void;
 }
 
 export interface ActorRef<Message> {
@@ -155,7 +157,8 @@ class NactActor<Message> implements ActorRef<Message> {
   #crashed(error: unknown): undefined {
     if (this.#stopped) return undefined;
     this.stop();
-    this.#life.onCrash(this.name, error);
+    if (this.#behaviour.crashed) this.#behaviour.crashed(error);
+    else this.#life.onCrash(this.name, error);
     return undefined;
   }
 }

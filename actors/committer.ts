@@ -10,11 +10,11 @@
 
 import { emptyBitmap, encodeOutboxEntry, hasBit, type OutboxReply, setBit } from "../src/codec/outbox-codec.ts";
 import type { ConversationKey } from "../src/domain/ids.ts";
-import type { InboxEntry } from "../src/domain/message.ts";
+import type { InboxEntry, InboxMessage } from "../src/domain/message.ts";
 import type { EntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
-import { type Environment, pause, type Timer } from "../src/environment.ts";
-import { ColloquyError } from "../src/errors.ts";
+import { type PartEnvironment, pause, type Timer } from "../src/environment.ts";
+import { severityOf } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { Commit, CommitReply, ConversationWrite, ShardStore } from "../src/store/shard-store.ts";
@@ -31,8 +31,8 @@ export interface Committable {
 export interface PendingWrite {
   readonly write: ConversationWrite;
   readonly replies: readonly OutboxReply[];
-  /** The inbox entry of each message that was decided. */
-  readonly consumed: readonly InboxEntry[];
+  /** The messages that were decided. */
+  readonly consumed: readonly Pick<InboxMessage, "source">[];
 }
 
 /** An outbox entry in memory: which of its replies are done. */
@@ -64,7 +64,7 @@ export class OutboxEntry {
 export type LostReason = "fenced" | "rewound" | "corrupt";
 
 export interface CommitterOptions {
-  readonly environment: Environment;
+  readonly environment: PartEnvironment;
   readonly log: Log;
   readonly counters: Counters;
   readonly store: Pick<ShardStore, "commit">;
@@ -120,6 +120,11 @@ export class Committer {
   add(conversation: Committable): void {
     this.#dirty.add(conversation);
     this.#soon();
+  }
+
+  /** Takes back what it decided since its last `takeWrite`: it crashed, and nobody knows what of that is whole. */
+  remove(conversation: Committable): void {
+    this.#dirty.delete(conversation);
   }
 
   /** One message of the entry is decided by an earlier commit. */
@@ -191,7 +196,7 @@ export class Committer {
       this.#scheduled = false;
       this.#ackTimer?.cancel();
       this.#ackTimer = null;
-      void this.#fly();
+      void this.#options.environment.run(() => this.#fly());
     });
   }
 
@@ -229,7 +234,9 @@ export class Committer {
         return await store.commit(commit);
       } catch (error) {
         if (this.#ended) return null;
-        if (!(error instanceof ColloquyError && error.retryable)) {
+        const severity = severityOf(error);
+        if (severity === "crash") throw error;
+        if (severity === "halt") {
           log.fatal(
             { commit: commit.n, error: describeError(error) },
             "commit failed inside Redis: the shard halts; what is stored was not touched again",
@@ -330,9 +337,9 @@ export class Committer {
         replies.push(reply);
         bytes += reply.body.length;
       }
-      for (const entry of pending.consumed) {
-        entry.undecided -= 1;
-        if (entry.undecided === 0) this.#inboxDone.push(entry);
+      for (const { source } of pending.consumed) {
+        source.undecided -= 1;
+        if (source.undecided === 0) this.#inboxDone.push(source);
       }
     }
     return { taken, writes, replies };

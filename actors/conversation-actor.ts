@@ -8,6 +8,8 @@
 //   C3. What the committer takes is all that was decided since it last took, as one value (P5).
 //   C4. It can be dropped from memory only when `settled`; then everything in it can be loaded again (R4).
 //   C5. A stopped actor decides nothing more, whatever its handler does later.
+//   C6. What a crash of this code leaves half decided is never committed: its messages are given back, in order, to the actor
+//       that replaces it once nothing of the conversation flies.
 
 import type { Channel } from "../src/channels/channel.ts";
 import type { OutboxReply } from "../src/codec/outbox-codec.ts";
@@ -58,6 +60,8 @@ export interface ConversationPorts {
   load(conversation: ConversationActor): void;
   /** What it takes in memory changed by so many bytes. */
   resized(bytes: number): void;
+  /** Its own code failed, not the bot's; it is stopped. */
+  crashed(conversation: ConversationActor, error: unknown): void;
   /** Whether the lane can take more; else it calls back once it can. */
   laneHasRoom(key: ConversationKey, uncommittedReplies: number, uncommittedBytes: number, onRoom: () => void): boolean;
 }
@@ -102,6 +106,7 @@ export class ConversationActor implements Committable {
   #retry: Timer | null = null;
   /** Nothing of it runs until somebody looks. */
   #quarantined = false;
+  #onLanded: (() => void) | null = null;
 
   constructor(
     id: ConversationId,
@@ -169,6 +174,24 @@ export class ConversationActor implements Committable {
     this.ref?.stop();
   }
 
+  crashed(error: unknown): void {
+    this.stop();
+    this.#ports.crashed(this, error);
+  }
+
+  /** C6: what it had decided and nobody took, and what waits behind. */
+  salvage(): readonly InboxMessage[] {
+    const decided = this.#pending?.consumed ?? [];
+    this.#pending = null;
+    return [...decided, ...this.#mailbox.drain()];
+  }
+
+  /** Calls back, once, when nothing of it flies. */
+  onLanded(run: () => void): void {
+    if (this.#inFlight === null) run();
+    else this.#onLanded = run;
+  }
+
   receive(_wake: Wake): void | Promise<void> {
     const { environment, bounds } = this.#ports;
     this.#awake = false;
@@ -208,6 +231,7 @@ export class ConversationActor implements Committable {
 
   committed(): void {
     this.#inFlight = null;
+    this.#onLanded?.();
     if (!this.#waitsForCommit) return;
     this.#waitsForCommit = false;
     this.wake();
@@ -274,27 +298,25 @@ export class ConversationActor implements Committable {
   }
 
   #drop(record: ConversationRecord, message: InboxMessage): void {
+    this.#openPending().consumed.push(message);
     this.#mailbox.shift();
     this.#record = afterDrop(record, message.position);
-    const pending = this.#openPending();
-    pending.consumed.push(message.source);
     this.#ports.commit(this);
   }
 
   #release(record: ConversationRecord, message: InboxMessage, seq: number): "go-on" | "over" | "in-turn" {
-    let result: TurnResult | null;
+    let turn: Turn;
     try {
-      const turn = this.#newTurn(record, message, seq);
-      result = turn.run(this.#turnSettled);
-      if (result === null) {
-        this.#turn = turn;
-        this.#ports.running.add(turn);
-        return "in-turn";
-      }
+      turn = this.#newTurn(record, message, seq);
     } catch (error) {
-      result = { kind: "failed", error };
+      this.#failed(error, message); // the bot's: its initial state, or a step of its migration
+      return "over";
     }
-    return this.#applied(record, message, result) ? "go-on" : "over";
+    const result = turn.run(this.#turnSettled);
+    if (result !== null) return this.#applied(record, message, result) ? "go-on" : "over";
+    this.#turn = turn;
+    this.#ports.running.add(turn);
+    return "in-turn";
   }
 
   #newTurn(record: ConversationRecord, message: InboxMessage, seq: number): Turn {
@@ -351,17 +373,17 @@ export class ConversationActor implements Committable {
     } catch (error) {
       return this.#failed(error, message);
     }
-    // C1: from here on nothing can fail.
+    // C1: from here on nothing of the bot can fail.
+    const pending = this.#openPending();
+    pending.consumed.push(message);
     this.#mailbox.shift();
     this.#failures = 0;
-    const pending = this.#openPending();
     this.#state = result.state;
     this.#stored = null;
     this.#record = afterTurn(record, message.position, message.idHash, result.replies.length);
     this.#remember(message);
     pending.turns += 1;
     pending.bytes += message.bytes + rendered.bytes;
-    pending.consumed.push(message.source);
     for (const reply of rendered.outbox) pending.replies.push(reply);
     for (const line of rendered.transcript) pending.transcript.push(line);
     this.#ports.commit(this);
@@ -448,6 +470,6 @@ interface Pending {
   turns: number;
   bytes: number;
   readonly replies: OutboxReply[];
-  readonly consumed: InboxEntry[];
+  readonly consumed: InboxMessage[];
   readonly transcript: Uint8Array[];
 }

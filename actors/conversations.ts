@@ -1,13 +1,17 @@
-// Conversations: the conversations of one shard that are in memory. Activates on demand, loads in batches, and drops what is
-// settled and least recently used when the node holds too much.
+// Conversations: the conversations of one shard that are in memory. Activates on demand, loads in batches, drops what is
+// settled and was not used lately when the node holds too much, and replaces those whose own code crashed.
+//
+// Invariants
+//   M1. A conversation that crashed is replaced only when nothing of it flies (R4); what it had not committed is decided again,
+//       in order, by its successor. No other conversation learns of it.
 
 import type { Channel } from "../src/channels/channel.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
 import { type ConversationId, type ConversationKey, parseConversationKey } from "../src/domain/ids.ts";
 import type { InboxMessage } from "../src/domain/message.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
-import { pause } from "../src/environment.ts";
-import { ColloquyError } from "../src/errors.ts";
+import { type PartEnvironment, pause } from "../src/environment.ts";
+import { severityOf } from "../src/errors.ts";
 import { describeError } from "../src/log.ts";
 import type { ShardStore, StoredConversation } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
@@ -21,8 +25,18 @@ export interface ResidentBudget {
   bytes: number;
 }
 
+/** Says what becomes of a conversation that crashed. */
+export interface CrashPolicy {
+  /** Null: it was too often, and nothing of it runs until somebody looks. */
+  restartAfterMs(conversation: ConversationId, error: unknown): number | null;
+}
+
 export interface ConversationsOptions {
-  readonly ports: Omit<ConversationPorts, "load" | "resized">;
+  readonly ports: Omit<ConversationPorts, "environment" | "load" | "resized" | "crashed">;
+  readonly environment: PartEnvironment;
+  readonly crashPolicy: CrashPolicy;
+  /** What a conversation that crashed had decided is taken back from the committer. */
+  readonly takeBack: (conversation: ConversationActor) => void;
   readonly store: Pick<ShardStore, "load">;
   readonly family: ActorFamily;
   readonly budget: ResidentBudget;
@@ -61,8 +75,10 @@ export class Conversations {
     this.#options = options;
     this.#ports = {
       ...options.ports,
+      environment: options.environment,
       load: (conversation) => this.#loadSoon(conversation),
       resized: (bytes) => this.#resized(bytes),
+      crashed: (conversation, error) => this.#crashed(conversation, error),
     };
   }
 
@@ -70,7 +86,12 @@ export class Conversations {
     return this.#residents.size;
   }
 
+  /** Never throws: whoever is handed messages and fails over one has failed with all of them, and they are read again. */
   deliver(message: InboxMessage): void {
+    this.#options.environment.guard(() => this.#deliver(message));
+  }
+
+  #deliver(message: InboxMessage): void {
     if (this.#stopped) return; // from a reader that was left behind: it is in the inbox, for the next owner
     const known = this.#residents.get(message.key);
     const resident = known ?? this.#activate(message.key);
@@ -115,6 +136,23 @@ export class Conversations {
     this.#options.budget.residents += 1;
     this.#options.budget.bytes += actor.residentBytes;
     return resident;
+  }
+
+  /** M1. Until it is replaced the crashed one goes on collecting messages; it decides nothing. */
+  #crashed(crashed: ConversationActor, error: unknown): void {
+    if (this.#residents.get(crashed.key)?.actor !== crashed) return;
+    this.#options.takeBack(crashed);
+    const delayMs = this.#options.crashPolicy.restartAfterMs(crashed.id, error);
+    if (delayMs === null) return;
+    this.#options.environment.after(delayMs, () => crashed.onLanded(() => this.#replace(crashed)));
+  }
+
+  #replace(crashed: ConversationActor): void {
+    const resident = this.#residents.get(crashed.key);
+    if (resident?.actor !== crashed || this.#stopped) return;
+    this.#residents.delete(crashed.key);
+    this.#forget(resident);
+    for (const message of crashed.salvage()) this.#deliver(message);
   }
 
   /** Once: an inbox may hold 100,000 of them. */
@@ -162,7 +200,8 @@ export class Conversations {
     this.#loading.add(conversation);
     if (this.#loadScheduled) return;
     this.#loadScheduled = true;
-    this.#ports.environment.soon(() => void this.#loadAll());
+    const { environment } = this.#options;
+    environment.soon(() => void environment.run(() => this.#loadAll()));
   }
 
   async #loadAll(): Promise<void> {
@@ -172,7 +211,11 @@ export class Conversations {
       if (stored === null) return;
       page.forEach((conversation, i) => {
         this.#loading.delete(conversation);
-        conversation.loaded(stored[i]!);
+        try {
+          conversation.loaded(stored[i]!);
+        } catch (error) {
+          conversation.crashed(error);
+        }
       });
     }
     this.#loadScheduled = false;
@@ -180,12 +223,15 @@ export class Conversations {
 
   /** Reads again until Redis answers; null if the shard stopped or what is stored cannot be read at all. */
   async #load(keys: readonly ConversationKey[]): Promise<StoredConversation[] | null> {
-    const { environment, log } = this.#ports;
+    const { environment } = this.#options;
+    const { log } = this.#ports;
     for (let attempt = 1; !this.#stopped; attempt += 1) {
       try {
         return await this.#options.store.load(keys);
       } catch (error) {
-        if (!(error instanceof ColloquyError && error.retryable)) {
+        const severity = severityOf(error);
+        if (severity === "crash") throw error;
+        if (severity === "halt") {
           log.fatal({ error: describeError(error) }, "records cannot be read: the shard halts; nothing was written");
           this.#options.onCorrupt();
           return null;

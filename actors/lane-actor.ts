@@ -43,6 +43,8 @@ export interface LanePorts {
   wakeUpAfter(key: ConversationKey, delayMs: number): void;
   /** A reply left the backlog. */
   onLeft(bytes: number): void;
+  /** Its own code failed; it is stopped. */
+  crashed(lane: LaneActor, error: unknown): void;
 }
 
 export class LaneActor {
@@ -93,6 +95,10 @@ export class LaneActor {
     return this.#state;
   }
 
+  get isStopped(): boolean {
+    return this.#stopped;
+  }
+
   /** Nothing of it is lost when it leaves memory. */
   get isIdle(): boolean {
     return this.#backlog.length === 0 && !this.#sending && !this.#awake && this.#state === null;
@@ -118,6 +124,24 @@ export class LaneActor {
     this.#stopped = true;
     this.#abort.abort();
     this.ref?.stop();
+  }
+
+  crashed(error: unknown): void {
+    this.stop();
+    this.#ports.crashed(this, error);
+  }
+
+  /** A lane that goes on where this one crashed. What was in flight is sent again: same key, same bytes (L2). */
+  successor(): LaneActor {
+    const next = new LaneActor(this.id, this.key, this.#ordering, this.#channel, this.#ports, this.#state);
+    for (const item of this.#backlog.drain()) next.enqueue(item);
+    next.#onRoom = this.#onRoom;
+    return next;
+  }
+
+  /** Begins to send, once it has its actor. */
+  resume(): void {
+    if (this.#backlog.length > 0) this.#wake();
   }
 
   async receive(_wake: Wake): Promise<void> {

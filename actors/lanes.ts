@@ -6,17 +6,19 @@ import { decodeOutboxEntry, hasBit, type OutboxReply } from "../src/codec/outbox
 import type { BotDefinition } from "../src/domain/bot.ts";
 import { type ConversationKey, parseConversationKey } from "../src/domain/ids.ts";
 import { ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.ts";
-import type { Environment, Timer } from "../src/environment.ts";
+import type { PartEnvironment, Timer } from "../src/environment.ts";
 import { CodecError } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
 import { type Committer, OutboxEntry } from "./committer.ts";
+import type { CrashPolicy } from "./conversations.ts";
 import { LaneActor, type LanePorts } from "./lane-actor.ts";
 
 export interface LanesOptions {
-  readonly environment: Environment;
+  readonly environment: PartEnvironment;
+  readonly crashPolicy: CrashPolicy;
   readonly log: Log;
   readonly counters: Counters;
   readonly store: Pick<ShardStore, "readOutbox" | "readAcks" | "readLanes">;
@@ -44,6 +46,7 @@ export class Lanes {
   readonly #ports: LanePorts;
   readonly #lanes = new Map<ConversationKey, LaneActor>();
   #sweep: Timer | null = null;
+  #stopped = false;
   /** Undelivered bytes in memory. */
   bytes = 0;
 
@@ -63,6 +66,7 @@ export class Lanes {
         this.bytes -= bytes;
         options.onRoom();
       },
+      crashed: (lane, error) => this.#crashed(lane, error),
     };
   }
 
@@ -87,7 +91,9 @@ export class Lanes {
     return { replies, retrying };
   }
 
+  /** After `stop` nothing comes of it: the replies are in the outbox, for the lanes that come next. */
   enqueue(entry: OutboxEntry, replies: readonly OutboxReply[]): void {
+    if (this.#stopped) return;
     for (let index = 0; index < replies.length; index += 1) this.#enqueue(entry, index, replies[index]!);
   }
 
@@ -114,16 +120,32 @@ export class Lanes {
     this.#lanes.delete(key);
   }
 
-  /** Nothing is being sent or could be now. Lanes that wait for a retry do not count: the outbox has their replies. */
+  /** Nothing is being sent or could be now. Lanes that wait for a retry, or crashed, do not count: the outbox has their replies. */
   get isQuiet(): boolean {
-    for (const lane of this.#lanes.values()) if (!lane.isIdle && lane.state === null) return false;
+    for (const lane of this.#lanes.values()) if (!lane.isIdle && !lane.isStopped && lane.state === null) return false;
     return true;
   }
 
   stop(): void {
+    this.#stopped = true;
     this.#sweep?.cancel();
     for (const lane of this.#lanes.values()) lane.stop();
     this.#lanes.clear();
+  }
+
+  #crashed(crashed: LaneActor, error: unknown): void {
+    const delayMs = this.#options.crashPolicy.restartAfterMs(crashed.id, error);
+    if (delayMs === null) return;
+    this.#options.environment.after(delayMs, () => {
+      if (this.#lanes.get(crashed.key) !== crashed) return;
+      this.#start(crashed.successor()).resume();
+    });
+  }
+
+  #start(lane: LaneActor): LaneActor {
+    lane.ref = this.#options.family.spawn(lane, WAKE_UPS_MAX);
+    this.#lanes.set(lane.key, lane);
+    return lane;
   }
 
   #recoverEntry(id: EntryId, bytes: Buffer, done: Uint8Array | undefined): number {
@@ -163,10 +185,8 @@ export class Lanes {
       );
       return null;
     }
-    const lane = new LaneActor(id, key, this.#options.bot(id.bot)?.ordering ?? "strict", channel, this.#ports, state);
-    lane.ref = this.#options.family.spawn(lane, WAKE_UPS_MAX);
-    this.#lanes.set(key, lane);
-    return lane;
+    const ordering = this.#options.bot(id.bot)?.ordering ?? "strict";
+    return this.#start(new LaneActor(id, key, ordering, channel, this.#ports, state));
   }
 
   /** Rings what is overdue, and forgets lanes that were busy when their conversation left memory. */

@@ -5,24 +5,25 @@
 //   K1. A shard is opened only under an epoch that `acquire` gave, and closed when that epoch is over.
 //   K2. While another node's lease lives, nothing is acquired: a fenced node stands by and never duels (attack H4).
 //       A Redis that forgot an epoch is no free shard: it lost writes, and the shard halts (R2).
-//   K3. Redis away closes nothing: leases are looked at again when it is back.
+//   K3. An epoch is given out once: a committer that is started again gets another one.
+//   K4. Redis away closes nothing: leases are looked at again when it is back.
 
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
-import { type Environment, pause } from "../src/environment.ts";
-import { ColloquyError } from "../src/errors.ts";
+import { type PartEnvironment, pause } from "../src/environment.ts";
+import { severityOf } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
 import type { Owner, ShardStore } from "../src/store/shard-store.ts";
 import type { LostReason } from "./committer.ts";
 
 export interface LeaseKeeperOptions {
-  readonly environment: Environment;
+  readonly environment: PartEnvironment;
   readonly log: Log;
   readonly node: string;
   readonly leaseTtlMs: number;
   readonly store: Pick<ShardStore, "owner" | "acquire" | "renew" | "release">;
   readonly name: string;
-  /** Opens the shard under this epoch; resolves when it works. Rejecting gives the shard up for good. */
-  readonly open: (epoch: number) => Promise<void>;
+  /** Opens the shard, under the epoch that `newEpoch` gives; resolves when it works. Rejecting gives the shard up for good. */
+  readonly open: () => Promise<void>;
   /** Closes what `open` opened, true if all of it within its time: in good order, or at once if the epoch is over and nothing more can be committed. */
   readonly close: (how: "drain" | "abandon") => Promise<boolean>;
   /** When a commit, which renews the lease as well, was last confirmed, on the monotonic clock. */
@@ -46,9 +47,11 @@ const STANDBY_CHECK_MS = 500;
 
 export class LeaseKeeper {
   readonly #options: LeaseKeeperOptions;
-  readonly #stop = new AbortController();
+  #stop = new AbortController();
   #state: LeaseState = { kind: "starting" };
   #epoch = 0;
+  /** K3 */
+  #epochIsUsed = false;
   /** Epochs only rise; one below this says that Redis lost writes. */
   #highestEpochSeen = 0;
   /** How the shard was closed if it is still ours. */
@@ -72,13 +75,25 @@ export class LeaseKeeper {
     return environment.monotonicMs() - Math.max(this.#renewedAtMs, lastCommitAtMs()) < leaseTtlMs;
   }
 
+  /** May be called again after `close`. */
   start(): void {
-    this.#loop = this.#run();
+    this.#stop = new AbortController();
+    this.#loop = this.#options.environment.run(() => this.#run());
   }
 
   /** The shard was found lost by somebody who wrote to it. */
   lost(reason: LostReason): void {
     this.#lost?.(reason);
+  }
+
+  /**
+   * K3. Waits while Redis is away.
+   * @throws Error if the shard is lost, which its keeper is told as well
+   */
+  async newEpoch(): Promise<number> {
+    if (this.#epochIsUsed) await this.#acquireAgain();
+    this.#epochIsUsed = true;
+    return this.#epoch;
   }
 
   /** Closes the shard in good order; the lease stays until `release`. */
@@ -112,9 +127,44 @@ export class LeaseKeeper {
     }
   }
 
+  async #acquireAgain(): Promise<void> {
+    const { environment, node, leaseTtlMs, store, name } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const observedEpoch = this.#epoch;
+        const atMs = environment.monotonicMs();
+        const reply = await store.acquire({ node, observedEpoch, leaseMs: leaseTtlMs });
+        if (reply.kind === "acquired") {
+          this.#acquired(reply, atMs);
+          return;
+        }
+        this.lost(reply.kind === "rewound" ? "rewound" : "fenced");
+        throw new Error(`${name} is lost: asked for a new epoch after ${observedEpoch}, the answer was ${reply.kind}`);
+      } catch (error) {
+        if (severityOf(error) !== "retry" || this.#stop.signal.aborted) throw error;
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()), this.#stop.signal);
+      }
+    }
+  }
+
+  #acquired(
+    reply: { readonly epoch: number; readonly wasClean: boolean; readonly inboxBytes: number },
+    atMs: number,
+  ): void {
+    const { name, log } = this.#options;
+    this.#epoch = reply.epoch;
+    this.#epochIsUsed = false;
+    this.#highestEpochSeen = reply.epoch;
+    this.#renewedAtMs = atMs;
+    log.info(
+      { shard: name, epoch: reply.epoch, wasClean: reply.wasClean, inboxBytes: reply.inboxBytes },
+      "shard acquired",
+    );
+  }
+
   /** One look at the shard: true if it is ours now (K2). */
   async #acquire(): Promise<boolean> {
-    const { environment, node, leaseTtlMs, store, name, log } = this.#options;
+    const { environment, node, leaseTtlMs, store } = this.#options;
     try {
       const owner = await store.owner();
       if (this.#stop.signal.aborted) return false;
@@ -131,13 +181,7 @@ export class LeaseKeeper {
       const reply = await store.acquire({ node, observedEpoch: owner.epoch, leaseMs: leaseTtlMs });
       switch (reply.kind) {
         case "acquired":
-          this.#epoch = reply.epoch;
-          this.#highestEpochSeen = reply.epoch;
-          this.#renewedAtMs = atMs;
-          log.info(
-            { shard: name, epoch: reply.epoch, wasClean: reply.wasClean, inboxBytes: reply.inboxBytes },
-            "shard acquired",
-          );
+          this.#acquired(reply, atMs);
           return true;
         case "held":
           await this.#standBy(reply.node, reply.leaseRemainingMs);
@@ -165,18 +209,22 @@ export class LeaseKeeper {
     this.#setState({ kind: "opening" });
     const renewing = new AbortController();
     const renewed = this.#renewUntil(renewing.signal);
+    const over = Promise.race([lost, renewed, this.#stopped(renewing.signal)]);
     let ended: Ended;
+    let isOpen = false;
     try {
-      await open(this.#epoch);
-      this.#setState({ kind: "owned" });
-      ended = await Promise.race([lost, renewed, this.#stopped(renewing.signal)]);
+      isOpen = await Promise.race([open().then(() => true), over.then(() => false)]);
+      if (isOpen) this.#setState({ kind: "owned" });
+      ended = await over;
     } catch (error) {
-      const isAway = error instanceof ColloquyError && error.retryable;
+      const severity = severityOf(error);
+      if (severity === "crash") throw error; // what was opened is closed by those who start the keeper again
+      const isAway = severity === "retry";
       if (!isAway) log.fatal({ shard: name, error }, "shard cannot be opened; what is stored is untouched");
       ended = isAway ? "away" : "corrupt";
     }
     this.#setState({ kind: "closing" });
-    const inTime = await close(ended === "stopped" ? "drain" : "abandon");
+    const inTime = await close(ended === "stopped" && isOpen ? "drain" : "abandon");
     renewing.abort();
     this.#lost = null;
     this.#closed = ended === "stopped" ? (inTime ? "clean" : "unclean") : null;
@@ -196,13 +244,17 @@ export class LeaseKeeper {
       }
       try {
         const atMs = environment.monotonicMs();
-        const reply = await store.renew({ epoch: this.#epoch, leaseMs: leaseTtlMs });
-        if (reply.kind === "fenced") return reply.epoch < this.#epoch ? "rewound" : this.#fencedBy(reply.epoch);
+        const epoch = this.#epoch;
+        const reply = await store.renew({ epoch, leaseMs: leaseTtlMs });
+        if (epoch !== this.#epoch) continue; // it was acquired again meanwhile
+        if (reply.kind === "fenced") return reply.epoch < epoch ? "rewound" : this.#fencedBy(reply.epoch);
         this.#renewedAtMs = atMs;
         attempt = 0;
       } catch (error) {
-        if (!(error instanceof ColloquyError && error.retryable)) return "corrupt";
-        attempt += 1; // K3
+        const severity = severityOf(error);
+        if (severity === "crash") throw error;
+        if (severity === "halt") return "corrupt";
+        attempt += 1; // K4
       }
     }
     return new Promise(() => undefined);
@@ -254,7 +306,9 @@ export class LeaseKeeper {
   }
 
   async #afterError(error: unknown): Promise<void> {
-    if (!(error instanceof ColloquyError && error.retryable)) {
+    const severity = severityOf(error);
+    if (severity === "crash") throw error;
+    if (severity === "halt") {
       this.#options.log.error({ shard: this.#options.name, error }, "ownership cannot be read");
       this.#halt("its owner record is not readable");
       return;

@@ -1,5 +1,5 @@
-// Ownership: the shards of this node. Checks the store, opens the namespace, keeps a lease per shard, and says whether
-// messages can be admitted here.
+// Ownership: which shards are this node's. Checks the store, opens the namespace, keeps a lease per shard, and says whether
+// messages can be admitted here. The shards themselves run under a supervisor of their own, which it asks to open and close them.
 //
 // Invariants
 //   O1. Nothing is read or written below a shard before the store was found safe and the namespace's meta was read.
@@ -14,11 +14,12 @@ import { type ConversationId, type ConversationKey, conversationKey, shardOf } f
 import type { Inbound } from "../src/domain/message.ts";
 import type { EntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
-import { type Environment, pause } from "../src/environment.ts";
-import { ColloquyError, StoreNotReadyError, StoreUnsafeError } from "../src/errors.ts";
+import { type Environment, type PartEnvironment, pause } from "../src/environment.ts";
+import { StoreNotReadyError, StoreUnsafeError, severityOf } from "../src/errors.ts";
 import { Admission } from "../src/intake/admission.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
+import { boundedStore } from "../src/store/bounded-store.ts";
 import { shardTag } from "../src/store/keys.ts";
 import { checkSafety } from "../src/store/safety.ts";
 import {
@@ -27,16 +28,18 @@ import {
   type ShardStore,
   type Store,
   type StoredEntry,
+  type StoreFacts,
 } from "../src/store/shard-store.ts";
-import type { ActorSystem } from "./actor-system.ts";
 import type { ResidentBudget } from "./conversations.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
-import { Shard } from "./shard.ts";
+import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies } from "./shard.ts";
 
 export interface OwnershipOptions {
-  readonly environment: Environment;
+  readonly environment: PartEnvironment;
+  /** For what it opens, which lives and fails by itself. */
+  readonly nodeEnvironment: Environment;
   readonly log: Log;
   readonly counters: Counters;
   readonly config: Config;
@@ -44,27 +47,23 @@ export interface OwnershipOptions {
   readonly node: string;
   /** For a namespace that does not exist yet: 8 random bytes. */
   readonly newHashKey: Uint8Array;
-  readonly actors: ActorSystem;
+  readonly families: ShardFamilies;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  readonly wakeUps: (shard: number, log: Log, ring: Ring) => WakeUps;
-  /** Starts and stops the parts of a shard as a tree. */
-  readonly superviseShard: (name: string, shard: Shard) => ShardTree;
+  readonly wakeUps: (shard: number, log: Log, ring: Ring, failed: PartFailed) => WakeUps;
+  readonly crashPolicies: (shard: string, failed: PartFailed) => CrashPolicies;
   /** Transcript lines of this conversation were committed here. Must return at once and not throw. */
   readonly onTranscript: (key: ConversationKey) => void;
   /** The store cannot be used at all. */
   readonly onUnusable: (error: Error) => void;
 }
 
-export interface ShardTree {
-  start(): Promise<void>;
-  /** True if all of it stopped within its time. */
-  stop(): Promise<boolean>;
-}
-
-interface OpenShard {
-  readonly shard: Shard;
-  readonly tree: ShardTree;
+/** Where owned shards run: their supervisor. */
+export interface ShardHome {
+  /** Resolves when the shard works; rejects if it cannot be opened. */
+  open(name: string, shard: Shard): Promise<void>;
+  /** Stops it in good order as far as it is not abandoned, and forgets it. */
+  close(name: string): Promise<void>;
 }
 
 /** What exists once the namespace is known. */
@@ -74,28 +73,30 @@ interface Namespace {
   readonly keepers: readonly LeaseKeeper[];
 }
 
-const FACTS_EVERY_MS = 1_000;
+/** Commands have 2 s, reads that wait a little more: a call that takes this long will never end. */
+const STORE_HANG_MS = 60_000;
 
 export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #running: RunningTurns;
   readonly #budget: ResidentBudget;
-  readonly #open = new Map<number, OpenShard>();
+  readonly #open = new Map<number, Shard>();
   readonly #stop = new AbortController();
-  /** One family of each kind for the node: a shard that is opened again leaves nothing behind. */
-  readonly #families: ConstructorParameters<typeof Shard>[0]["families"];
+  readonly #families: ShardFamilies;
   #namespace: Namespace | null = null;
   #memoryIsFull = false;
   /** Why the settings that Redis has now do not keep the promise; empty while they do. */
   #unsafe: readonly string[] = [];
   #draining = false;
-  #watching: Promise<void> | null = null;
+  #bringingUp: Promise<void> | null = null;
+  #home: ShardHome | null = null;
   #lastReason: string | undefined;
+  readonly #unlisten: () => void;
 
   constructor(options: OwnershipOptions) {
     const { environment, config } = options;
     this.#options = options;
-    this.#families = { lanes: options.actors.family("lane"), conversations: options.actors.family("conversation") };
+    this.#families = options.families;
     this.#running = new RunningTurns(environment, config.runningTurnsMax);
     this.#budget = {
       residentsMax: config.residentsMax,
@@ -103,12 +104,57 @@ export class Ownership {
       residents: 0,
       bytes: 0,
     };
-    options.store.onReadyChange(() => this.#refresh());
+    this.#unlisten = options.store.onReadyChange(() => this.#refresh());
   }
 
   /** Begins in the background: Redis may be away. */
   start(): void {
-    this.#watching = this.#bringUp();
+    this.#bringingUp = this.#options.environment.run(() => this.#bringUp());
+  }
+
+  /** The supervisor of the shards runs: those that are this node's are opened there. */
+  serve(home: ShardHome): void {
+    this.#home = home;
+    this.#draining = false;
+    for (const keeper of this.#namespace?.keepers ?? []) keeper.start();
+    this.#refresh();
+  }
+
+  /** Before that supervisor stops: no turn runs, nothing is uncommitted, what can be delivered now is; the leases stay. */
+  async withdraw(): Promise<void> {
+    this.#draining = true;
+    this.#refresh();
+    await this.#namespace?.admission.drained();
+    await Promise.all((this.#namespace?.keepers ?? []).map((keeper) => keeper.close()));
+    this.#home = null;
+  }
+
+  /** Gives the leases back, so that the next owner need not wait for their end. */
+  async stop(): Promise<void> {
+    this.kill();
+    await this.#bringingUp;
+    await Promise.all((this.#namespace?.keepers ?? []).map((keeper) => keeper.release()));
+  }
+
+  /** Nothing of it goes on, and nothing that it had opened commits any more. */
+  kill(): void {
+    this.#stop.abort();
+    this.#unlisten();
+    this.#draining = true;
+    this.#namespace?.admission.close("starting again");
+    for (const shard of this.#open.values()) shard.abandon();
+  }
+
+  /** What Redis says of itself now. */
+  observed(facts: StoreFacts): void {
+    const { config, log } = this.#options;
+    this.#memoryIsFull =
+      facts.maxMemoryBytes > 0 && facts.usedMemoryBytes > facts.maxMemoryBytes * config.redisMemoryRatioMax;
+    const unsafe = checkSafety(facts, config.durability);
+    if (unsafe.length > 0 && this.#unsafe.length === 0)
+      log.error({ problems: unsafe }, "Redis' settings no longer keep the promise: nothing is admitted until they do");
+    this.#unsafe = unsafe;
+    this.#refresh();
   }
 
   /** O2: undefined when messages are admitted, else why not. */
@@ -139,11 +185,11 @@ export class Ownership {
   }
 
   get undeliveredBytes(): number {
-    return this.#sum(({ shard }) => shard.lanes.bytes);
+    return this.#sum((shard) => shard.undeliveredBytes);
   }
 
   get undecidedBytes(): number {
-    return this.#sum(({ shard }) => shard.reader.undecidedBytes);
+    return this.#sum((shard) => shard.undecidedBytes);
   }
 
   admit = (messages: readonly Inbound[]): Promise<AdmitOutcome> => {
@@ -163,38 +209,22 @@ export class Ownership {
     return stored?.record ?? null;
   }
 
-  /** No turn runs, nothing is uncommitted, what can be delivered now is; then the shards are closed. */
-  async closeShards(): Promise<void> {
-    this.#draining = true;
-    this.#refresh();
-    this.#stop.abort();
-    await this.#watching;
-    await this.#namespace?.admission.drained();
-    await Promise.all((this.#namespace?.keepers ?? []).map((keeper) => keeper.close()));
-  }
-
-  async releaseLeases(): Promise<void> {
-    await Promise.all((this.#namespace?.keepers ?? []).map((keeper) => keeper.release()));
-  }
-
-  /** One try after the other until Redis answers; then watches what it says of itself (O1). */
+  /** One try after the other until Redis answers (O1). */
   async #bringUp(): Promise<void> {
     const { environment, log } = this.#options;
     for (let attempt = 1; !this.#stop.signal.aborted && this.#namespace === null; attempt += 1) {
       try {
         await this.#openNamespace();
       } catch (error) {
-        if (!(error instanceof ColloquyError && error.retryable)) {
-          this.#options.onUnusable(error instanceof Error ? error : new Error(String(error)));
+        const severity = severityOf(error);
+        if (severity === "crash") throw error;
+        if (severity === "halt") {
+          this.#options.onUnusable(error as Error);
           return;
         }
         if (attempt === 1) log.warn({ error }, "Redis is away; webhooks answer 503 until it is back");
         await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()), this.#stop.signal);
       }
-    }
-    while (!this.#stop.signal.aborted) {
-      await pause(environment, FACTS_EVERY_MS, this.#stop.signal);
-      if (!this.#stop.signal.aborted) await this.#watch();
     }
   }
 
@@ -219,52 +249,38 @@ export class Ownership {
       admission: this.#admission(meta),
       keepers: Array.from({ length: meta.shards }, (_, shard) => this.#keeper(shard, meta)),
     };
-    for (const keeper of this.#namespace.keepers) keeper.start();
-  }
-
-  async #watch(): Promise<void> {
-    const { store, config, log } = this.#options;
-    try {
-      const facts = await store.facts();
-      this.#memoryIsFull =
-        facts.maxMemoryBytes > 0 && facts.usedMemoryBytes > facts.maxMemoryBytes * config.redisMemoryRatioMax;
-      const unsafe = checkSafety(facts, config.durability);
-      if (unsafe.length > 0 && this.#unsafe.length === 0)
-        log.error(
-          { problems: unsafe },
-          "Redis' settings no longer keep the promise: nothing is admitted until they do",
-        );
-      this.#unsafe = unsafe;
-      this.#refresh();
-    } catch {
-      // Away: `isReady` says so, and the next look comes by itself.
-    }
+    if (this.#home !== null) for (const keeper of this.#namespace.keepers) keeper.start();
   }
 
   #admission(meta: NamespaceMeta): Admission {
-    const { environment, log, counters, config, store } = this.#options;
+    const { environment, log, counters, config } = this.#options;
     return new Admission({
       environment,
       log,
       counters,
       shards: meta.shards,
-      store: (shard) => store.shard(shard),
+      store: (shard) => this.#shardStore(shard),
       entryBytesMax: config.entryBytesMax,
       inboxBytesMax: config.inboxBytesMax,
       admissionBytesMax: config.admissionBytesMax,
       memoryIsFull: () => this.#memoryIsFull,
       shardClosedBecause: (shard) => this.#haltedBecause(shard),
+      failed: (error) => environment.fail(error),
     });
+  }
+
+  #shardStore(shard: number): ShardStore {
+    return boundedStore(this.#options.store.shard(shard), this.#options.nodeEnvironment, STORE_HANG_MS);
   }
 
   #placeOf(id: ConversationId): { store: ShardStore; key: ConversationKey } {
     if (this.#namespace === null)
       throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
     const key = conversationKey(id);
-    return { store: this.#options.store.shard(shardOf(key, this.#namespace.meta.shards)), key };
+    return { store: this.#shardStore(shardOf(key, this.#namespace.meta.shards)), key };
   }
 
-  #sum(of: (open: OpenShard) => number): number {
+  #sum(of: (shard: Shard) => number): number {
     return Array.from(this.#open.values(), of).reduce((sum, value) => sum + value, 0);
   }
 
@@ -274,35 +290,32 @@ export class Ownership {
   }
 
   #keeper(shard: number, meta: NamespaceMeta): LeaseKeeper {
-    const { environment, log, node, config, store } = this.#options;
+    const { environment, log, node, config } = this.#options;
     const keeper: LeaseKeeper = new LeaseKeeper({
       environment,
       log,
       node,
       leaseTtlMs: config.leaseTtlMs,
-      store: store.shard(shard),
+      store: this.#shardStore(shard),
       name: shardName(shard),
-      open: (epoch) => this.#openShard(shard, epoch, meta, keeper),
+      open: () => this.#openShard(shard, meta, keeper),
       close: (how) => this.#closeShard(shard, how),
-      commitsRenew: () => this.#open.get(shard)?.shard.committer.renewsLease ?? false,
-      lastCommitAtMs: () => this.#open.get(shard)?.shard.committer.lastAppliedAtMs ?? Number.NEGATIVE_INFINITY,
+      commitsRenew: () => this.#open.get(shard)?.renewsLease ?? false,
+      lastCommitAtMs: () => this.#open.get(shard)?.lastCommitAtMs ?? Number.NEGATIVE_INFINITY,
       onStateChange: () => this.#refresh(),
     });
     return keeper;
   }
 
-  async #openShard(index: number, epoch: number, meta: NamespaceMeta, keeper: LeaseKeeper): Promise<void> {
-    const { environment, config, store, bot, channel, wakeUps, superviseShard } = this.#options;
+  async #openShard(index: number, meta: NamespaceMeta, keeper: LeaseKeeper): Promise<void> {
+    const { config, bot, channel, wakeUps, crashPolicies } = this.#options;
     const name = shardName(index);
-    const log = this.#options.log.child({ shard: name, epoch });
     const shard = new Shard({
-      name,
-      epoch,
-      deadLetters: (await store.shard(index).owner()).deadLetters,
-      environment,
-      log,
+      newEpoch: () => keeper.newEpoch(),
+      environment: this.#options.nodeEnvironment,
+      log: this.#options.log.child({ shard: name }),
       config,
-      store: store.shard(index),
+      store: this.#shardStore(index),
       hashKey: hashKeyOf(meta.hashKey),
       families: this.#families,
       running: this.#running,
@@ -310,20 +323,23 @@ export class Ownership {
       budget: this.#budget,
       bot,
       channel,
-      wakeUps: (ring) => wakeUps(index, log, ring),
+      wakeUps: (log, ring, failed) => wakeUps(index, log, ring, failed),
+      crashPolicies: (failed) => crashPolicies(name, failed),
       onTranscript: this.#options.onTranscript,
       onLost: (reason) => keeper.lost(reason),
     });
-    const tree = superviseShard(name, shard);
-    this.#open.set(index, { shard, tree });
-    await tree.start();
+    this.#open.set(index, shard);
+    await this.#home!.open(name, shard);
   }
 
+  /** True if all of it stopped in good order. */
   async #closeShard(index: number, how: "drain" | "abandon"): Promise<boolean> {
-    const open = this.#open.get(index);
+    const shard = this.#open.get(index);
+    if (shard === undefined) return true;
+    if (how === "abandon") shard.abandon();
+    await this.#home!.close(shardName(index));
     this.#open.delete(index);
-    if (how === "abandon") open?.shard.abandon();
-    return (await open?.tree.stop()) ?? true;
+    return shard.isClean;
   }
 
   /** O2, in one place: admission follows `notReady`, and each change is one line. */

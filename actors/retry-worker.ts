@@ -15,6 +15,8 @@ export interface RetryWorkerOptions {
   readonly prefix: string;
   readonly log: Log;
   readonly ring: Ring;
+  /** The worker ended by itself. */
+  readonly failed: (error: unknown) => void;
 }
 
 export interface WakeUps {
@@ -73,6 +75,9 @@ export class RetryWorker implements WakeUps {
       log.debug({ error: describeError(error) }, "wake-ups are delayed; the sweep rings overdue lanes");
     this.#queue.on("error", onError);
     this.#worker.on("error", onError);
+    this.#worker.on("closed", () => {
+      if (!this.#stopped) this.#options.failed(new Error("BullMQ's worker ended by itself"));
+    });
   }
 
   schedule(key: ConversationKey, delayMs: number): void {

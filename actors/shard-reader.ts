@@ -5,26 +5,40 @@
 //   D2. What is read and undecided is bounded by `readAheadBytesMax` plus one page; the rest stays in Redis (P7).
 //   D3. A rotten message becomes a dead letter as raw bytes and costs its neighbours nothing (attack B18).
 //   D4. An entry may hold 20,000 messages of as many conversations: the thread is given to others in between.
+//   D5. How far it has come belongs to the shard, not to the reader: one that is started again goes on there, in the middle of
+//       an entry if need be, and hands nothing on twice.
 
 import { decodeInboxEntry } from "../src/codec/inbox-codec.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
 import type { InboxEntry, InboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
-import { type Environment, pause } from "../src/environment.ts";
-import { ColloquyError } from "../src/errors.ts";
+import { type PartEnvironment, pause } from "../src/environment.ts";
+import { severityOf } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { ShardStore, StoredEntry } from "../src/store/shard-store.ts";
 import type { Committer } from "./committer.ts";
 
+/** How far reading has come (D5), as long as the conversations live that were handed the messages. */
+export class ReadProgress {
+  /** The last entry that was handed on whole. */
+  after: EntryId = ENTRY_ZERO;
+  /** The entry that is being handed on, and how many of its messages were. */
+  partly: { readonly entry: InboxEntry; readonly isSaved: boolean; handedOn: number } | null = null;
+  /** Of entries in memory that no commit removed yet. */
+  undecidedBytes = 0;
+}
+
 export interface ShardReaderOptions {
-  readonly environment: Environment;
+  readonly environment: PartEnvironment;
+  readonly progress: ReadProgress;
   readonly log: Log;
   readonly counters: Counters;
   readonly store: Pick<ShardStore, "readInbox">;
   readonly hashKey: Hash64;
   readonly committer: Pick<Committer, "addDeadLetter" | "finish">;
+  /** Must not throw: nobody could say whether the message arrived. */
   readonly deliver: (message: InboxMessage) => void;
   readonly readAheadBytesMax: number;
   /** Undelivered replies in memory; over the bound nothing more is read. */
@@ -46,21 +60,17 @@ const CLOCK_EVERY_MESSAGES = 32;
 export class ShardReader {
   readonly #options: ShardReaderOptions;
   readonly #stop = new AbortController();
-  #after: EntryId = ENTRY_ZERO;
-  #undecidedBytes = 0;
+  readonly #progress: ReadProgress;
   #roomWaiter: (() => void) | null = null;
   #loop: Promise<void> | null = null;
 
   constructor(options: ShardReaderOptions) {
     this.#options = options;
-  }
-
-  get undecidedBytes(): number {
-    return this.#undecidedBytes;
+    this.#progress = options.progress;
   }
 
   start(): void {
-    this.#loop = this.#run();
+    this.#loop = this.#options.environment.run(() => this.#run());
   }
 
   /** Stops reading; resolves when no read is under way. The store's `close` ends one that waits. */
@@ -70,12 +80,7 @@ export class ShardReader {
     await this.#loop;
   }
 
-  /** Told when a commit removed entries. */
-  decided(bytes: number): void {
-    this.#undecidedBytes -= bytes;
-    this.checkRoom();
-  }
-
+  /** Told when a commit removed entries, or replies were delivered. */
   checkRoom(): void {
     if (!this.#stop.signal.aborted && !this.#hasRoom()) return;
     this.#roomWaiter?.();
@@ -84,7 +89,7 @@ export class ShardReader {
 
   #hasRoom(): boolean {
     const { readAheadBytesMax, outboxBytes, outboxBytesMax } = this.#options;
-    return this.#undecidedBytes < readAheadBytesMax && outboxBytes() < outboxBytesMax;
+    return this.#progress.undecidedBytes < readAheadBytesMax && outboxBytes() < outboxBytesMax;
   }
 
   async #run(): Promise<void> {
@@ -102,7 +107,7 @@ export class ShardReader {
     const { environment, log, outboxBytes } = this.#options;
     const alarm = environment.after(STALL_MS, () =>
       log.error(
-        { undecidedBytes: this.#undecidedBytes, undeliveredBytes: outboxBytes() },
+        { undecidedBytes: this.#progress.undecidedBytes, undeliveredBytes: outboxBytes() },
         "nothing is read from the inbox: conversations or lanes that cannot move hold all the room; nothing is lost, mend what they wait for",
       ),
     );
@@ -116,10 +121,12 @@ export class ShardReader {
     const { environment, log, store } = this.#options;
     for (let attempt = 1; !this.#stop.signal.aborted; attempt += 1) {
       try {
-        return await store.readInbox({ after: this.#after, count: PAGE_ENTRIES, blockMs: BLOCK_MS });
+        return await store.readInbox({ after: this.#progress.after, count: PAGE_ENTRIES, blockMs: BLOCK_MS });
       } catch (error) {
         if (this.#stop.signal.aborted) break;
-        if (!(error instanceof ColloquyError && error.retryable)) {
+        const severity = severityOf(error);
+        if (severity === "crash") throw error;
+        if (severity === "halt") {
           log.fatal({ error: describeError(error) }, "the inbox cannot be read: the shard halts; nothing was written");
           this.#stop.abort();
           this.#options.onCorrupt();
@@ -133,21 +140,37 @@ export class ShardReader {
 
   async #deliver(stored: StoredEntry): Promise<void> {
     const { committer, deliver, environment } = this.#options;
-    this.#after = stored.id; // D1
-    const entry: InboxEntry = { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
-    this.#undecidedBytes += entry.bytes; // D2
-    const { messages, rotten } = this.#decode(stored, entry);
-    const isSaved = this.#saveRotten(stored.id, rotten); // D3
-    entry.undecided = messages.length + 1;
+    const progress = this.#progress;
+    const { messages, partly } = this.#begun(stored);
     let sliceEndMs = environment.monotonicMs() + SLICE_MS;
-    for (let i = 0; i < messages.length; i += 1) {
-      deliver(messages[i]!);
-      if (i % CLOCK_EVERY_MESSAGES !== CLOCK_EVERY_MESSAGES - 1 || environment.monotonicMs() < sliceEndMs) continue;
+    while (partly.handedOn < messages.length) {
+      deliver(messages[partly.handedOn]!);
+      partly.handedOn += 1;
+      if (partly.handedOn % CLOCK_EVERY_MESSAGES !== 0 || environment.monotonicMs() < sliceEndMs) continue;
       await new Promise<void>((resolve) => environment.soon(resolve)); // D4
-      if (this.#stop.signal.aborted) return; // what is left of it is for the next owner
+      if (this.#stop.signal.aborted) return; // what is left of it is for the next reader, or the next owner
       sliceEndMs = environment.monotonicMs() + SLICE_MS;
     }
-    if (isSaved) committer.finish(entry); // the reader's own share: an entry without readable messages goes, too
+    progress.after = stored.id; // D1
+    progress.partly = null;
+    if (partly.isSaved) committer.finish(partly.entry); // the reader's own share: an entry without readable messages goes, too
+  }
+
+  /** The messages of an entry. One that an earlier reader began with is the same entry in memory (D5). */
+  #begun(stored: StoredEntry): {
+    readonly messages: readonly InboxMessage[];
+    readonly partly: NonNullable<ReadProgress["partly"]>;
+  } {
+    const progress = this.#progress;
+    const known = progress.partly;
+    const entry: InboxEntry = known?.entry ?? { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
+    const { messages, rotten } = this.#decode(stored, entry);
+    if (known !== null) return { messages, partly: known };
+    const isSaved = this.#saveRotten(stored.id, rotten); // D3
+    progress.undecidedBytes += entry.bytes; // D2
+    entry.undecided = messages.length + 1;
+    progress.partly = { entry, isSaved, handedOn: 0 };
+    return { messages, partly: progress.partly };
   }
 
   #decode(

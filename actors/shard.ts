@@ -1,44 +1,71 @@
 // Shard: the parts of one owned shard, wired to each other. Who starts and stops them in which order is the tree's business
-// (supervisors/shard-supervisor.ts).
+// (supervisors/shard-supervisor.ts): a part is made when it starts, and what depends on it starts after it.
 //
 // Invariants
-//   H1. The parts belong to one epoch. Another epoch has other parts; nothing is carried over but what is stored.
+//   H1. An epoch has one committer (R2): one that is started again takes another epoch, and everything behind it is made anew.
 //   H2. `abandon` ends all of it at once, in memory only: the next owner has the shard, or nobody until an operator looks.
 //   H3. Replies of earlier owners are in their lanes before the reader starts, so nothing new overtakes them (P4).
+//   H4. Lanes and conversations are made anew only when nothing is uncommitted (R4). What they had in memory is read again from
+//       the outbox and the inbox, so nothing of it is carried over.
 
 import type { Channel } from "../src/channels/channel.ts";
 import type { Config } from "../src/config.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
 import type { ConversationKey } from "../src/domain/ids.ts";
-import { type Environment, pause } from "../src/environment.ts";
+import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { type Environment, PartEnvironment, pause } from "../src/environment.ts";
+import { severityOf } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
-import type { Owner, ShardStore } from "../src/store/shard-store.ts";
+import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
 import { Committer, type LostReason } from "./committer.ts";
-import { Conversations, type ResidentBudget } from "./conversations.ts";
+import { Conversations, type CrashPolicy, type ResidentBudget } from "./conversations.ts";
 import { Lanes } from "./lanes.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import type { RunningTurns } from "./running-turns.ts";
-import { ShardReader } from "./shard-reader.ts";
+import { ReadProgress, ShardReader } from "./shard-reader.ts";
+
+/** A part that runs, as its supervisor holds it. */
+export interface RunningPart {
+  /** Finishes what it accepted. */
+  stop(): unknown;
+  /** Ends it at once. What it had in memory is in the store. */
+  kill(): void;
+}
+
+/** Told once by a part that cannot go on: an error of its own code, never one of a bot or of a store that is away. */
+export type PartFailed = (error: unknown) => void;
+
+/** Which of a part's many children come back after a crash of their own code, and when. */
+export interface CrashPolicies {
+  readonly conversations: CrashPolicy;
+  readonly lanes: CrashPolicy;
+}
+
+/** One of each for the node: a shard that is opened again leaves nothing behind. */
+export interface ShardFamilies {
+  readonly lanes: ActorFamily;
+  readonly conversations: ActorFamily;
+}
 
 export interface ShardOptions {
-  readonly name: string;
-  readonly epoch: number;
-  readonly deadLetters: Owner["deadLetters"];
+  /** An epoch of this shard that no committer had. Rejects if the shard is lost. */
+  readonly newEpoch: () => Promise<number>;
   readonly environment: Environment;
   readonly log: Log;
   readonly config: Config;
   readonly store: ShardStore;
   readonly hashKey: Hash64;
-  readonly families: { readonly lanes: ActorFamily; readonly conversations: ActorFamily };
+  readonly families: ShardFamilies;
   readonly running: RunningTurns;
   readonly counters: Counters;
   readonly budget: ResidentBudget;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  readonly wakeUps: (ring: Ring) => WakeUps;
+  readonly wakeUps: (log: Log, ring: Ring, failed: PartFailed) => WakeUps;
+  readonly crashPolicies: (failed: PartFailed) => CrashPolicies;
   readonly onTranscript: (key: ConversationKey) => void;
   readonly onLost: (reason: LostReason) => void;
 }
@@ -46,31 +73,78 @@ export interface ShardOptions {
 const DRAIN_CHECK_MS = 5;
 
 export class Shard {
-  readonly committer: Committer;
-  readonly lanes: Lanes;
-  readonly conversations: Conversations;
-  readonly reader: ShardReader;
-  readonly wakeUps: WakeUps;
-  readonly #environment: Environment;
-  readonly #onLost: (reason: LostReason) => void;
-  #abandoned = false;
+  readonly #options: ShardOptions;
+  #log: Log;
+  #committer: Committer | null = null;
+  #lanes: Lanes | null = null;
+  #conversations: Conversations | null = null;
+  #progress = new ReadProgress();
+  #reader: ShardReader | null = null;
+  #wakeUps: WakeUps | null = null;
   #retryingLanes = 0;
+  /** What `abandon` ends. */
+  readonly #running = new Set<PartEnvironment>();
+  /** Parts by name that ended without having finished what they accepted. */
+  readonly #unfinished = new Set<string>();
+  #abandoned = false;
 
   constructor(options: ShardOptions) {
-    const { config, environment, log, counters, store, bot, channel } = options;
-    this.#environment = environment;
-    this.#onLost = options.onLost;
-    this.committer = new Committer({
+    this.#options = options;
+    this.#log = options.log;
+  }
+
+  get isAbandoned(): boolean {
+    return this.#abandoned;
+  }
+
+  /** Every part that ended had finished what it accepted, or was made anew since. */
+  get isClean(): boolean {
+    return this.#unfinished.size === 0;
+  }
+
+  /** Read and not yet decided and committed. */
+  get undecidedBytes(): number {
+    return this.#progress.undecidedBytes;
+  }
+
+  get undeliveredBytes(): number {
+    return this.#lanes?.bytes ?? 0;
+  }
+
+  /** A commit is under way, or was confirmed just now. */
+  get renewsLease(): boolean {
+    return this.#committer?.renewsLease ?? false;
+  }
+
+  /** On the monotonic clock. */
+  get lastCommitAtMs(): number {
+    return this.#committer?.lastAppliedAtMs ?? Number.NEGATIVE_INFINITY;
+  }
+
+  /** H2 */
+  abandon(): void {
+    this.#abandoned = true;
+    for (const part of this.#running) part.close();
+  }
+
+  /** H1 */
+  async startCommitter(failed: PartFailed): Promise<RunningPart> {
+    const { config, counters, store } = this.#options;
+    const epoch = await this.#options.newEpoch();
+    this.#log = this.#options.log.child({ epoch });
+    const { deadLetters } = await this.#whenThere(() => store.owner());
+    const environment = this.#environment(failed);
+    const committer = new Committer({
       environment,
-      log,
+      log: this.#log,
       counters,
       store,
-      epoch: options.epoch,
+      epoch,
       leaseMs: config.leaseTtlMs,
       ackDelayMs: config.ackDelayMs,
       commitKeysMax: config.commitKeysMax,
       commitBytesMax: config.commitBytesMax,
-      deadLetters: options.deadLetters,
+      deadLetters,
       deadLettersMax: config.deadLettersMax,
       deadLetterBytesMax: config.deadLetterBytesMax,
       transcript: {
@@ -78,110 +152,206 @@ export class Shard {
         bytesMax: config.transcriptBytesMax,
         ttlMs: config.transcriptMs,
       },
-      onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
-      onTranscript: options.onTranscript,
-      onInboxDone: (bytes) => this.reader.decided(bytes),
+      onReplies: (entry, replies) => this.#lanes?.enqueue(entry, replies),
+      onTranscript: this.#options.onTranscript,
+      onInboxDone: (bytes) => this.#inboxDone(bytes),
       onLost: (reason) => this.#lose(reason),
     });
-    this.wakeUps = options.wakeUps((key) => this.lanes.ring(key));
-    this.lanes = new Lanes({
+    this.#committer = committer;
+    return this.#runs(
+      "committer",
       environment,
-      log,
-      counters,
-      store,
-      family: options.families.lanes,
-      bot,
-      channel,
-      committer: this.committer,
-      isResident: (key) => this.conversations.isResident(key),
-      wakeUpAfter: (key, delayMs) => this.wakeUps.schedule(key, delayMs),
-      laneBacklogMax: config.laneBacklogMax,
-      laneBacklogBytesMax: config.laneBacklogBytesMax,
-      onRoom: () => this.reader.checkRoom(),
-    });
-    this.conversations = new Conversations({
-      ports: {
-        environment,
-        log,
-        counters,
-        bounds: config,
-        running: options.running,
-        commit: (conversation) => this.committer.add(conversation),
-        finish: (entry) => this.committer.finish(entry),
-        laneHasRoom: (key, replies, bytes, onRoom) => this.lanes.hasRoom(key, replies, bytes, onRoom),
-      },
-      store,
-      family: options.families.conversations,
-      budget: options.budget,
-      bot,
-      channel,
-      onEvicted: (key) => this.lanes.release(key),
-      onCorrupt: () => this.#lose("corrupt"),
-    });
-    this.reader = new ShardReader({
-      environment,
-      log,
-      counters,
-      store,
-      hashKey: options.hashKey,
-      committer: this.committer,
-      deliver: (message) => this.conversations.deliver(message),
-      readAheadBytesMax: config.readAheadBytesMax,
-      outboxBytes: () => this.lanes.bytes,
-      outboxBytesMax: config.outboxBytesMax,
-      onCorrupt: () => this.#lose("corrupt"),
-    });
-  }
-
-  get isAbandoned(): boolean {
-    return this.#abandoned;
-  }
-
-  /** H2 */
-  abandon(): void {
-    this.#abandoned = true;
-    this.committer.stop();
-    this.conversations.stop();
-    this.lanes.stop();
+      () => committer.drained(),
+      () => committer.stop(),
+    );
   }
 
   /** H3 */
-  async recoverLanes(): Promise<void> {
-    this.#retryingLanes = (await this.lanes.recover()).retrying;
+  async startLanes(failed: PartFailed): Promise<RunningPart> {
+    const committer = this.#committer!;
+    await committer.drained(); // H4
+    const environment = this.#environment(failed);
+    const policy = this.#options.crashPolicies((error) => environment.fail(error)).lanes;
+    const lanes = await this.#whenThere(() => this.#recoveredLanes(environment, policy, committer));
+    return this.#runs(
+      "lanes",
+      environment,
+      () => this.#stopLanes(lanes, committer),
+      () => lanes.stop(),
+    );
+  }
+
+  /** One that met a Redis that is away has half of what there is: the next try is another one. */
+  async #recoveredLanes(environment: PartEnvironment, policy: CrashPolicy, committer: Committer): Promise<Lanes> {
+    const { bot, channel, config, counters, families, store } = this.#options;
+    this.#lanes?.stop();
+    const lanes = new Lanes({
+      environment,
+      log: this.#log,
+      counters,
+      store,
+      family: families.lanes,
+      crashPolicy: policy,
+      bot,
+      channel,
+      committer,
+      isResident: (key) => this.#conversations?.isResident(key) ?? false,
+      wakeUpAfter: (key, delayMs) => this.#wakeUps?.schedule(key, delayMs),
+      laneBacklogMax: config.laneBacklogMax,
+      laneBacklogBytesMax: config.laneBacklogBytesMax,
+      onRoom: () => this.#reader?.checkRoom(),
+    });
+    this.#lanes = lanes;
+    this.#retryingLanes = (await lanes.recover()).retrying;
+    return lanes;
+  }
+
+  async startConversations(failed: PartFailed): Promise<RunningPart> {
+    const { bot, channel, config, counters, families, running, store, budget } = this.#options;
+    const [committer, lanes] = [this.#committer!, this.#lanes!];
+    await committer.drained(); // H4
+    const environment = this.#environment(failed);
+    const conversations = new Conversations({
+      environment,
+      ports: {
+        log: this.#log,
+        counters,
+        bounds: config,
+        running,
+        commit: (conversation) => committer.add(conversation),
+        finish: (entry) => committer.finish(entry),
+        laneHasRoom: (key, replies, bytes, onRoom) => lanes.hasRoom(key, replies, bytes, onRoom),
+      },
+      crashPolicy: this.#options.crashPolicies((error) => environment.fail(error)).conversations,
+      takeBack: (conversation) => committer.remove(conversation),
+      store,
+      family: families.conversations,
+      budget,
+      bot,
+      channel,
+      onEvicted: (key) => lanes.release(key),
+      onCorrupt: () => this.#lose("corrupt"),
+    });
+    this.#conversations = conversations;
+    this.#progress = new ReadProgress();
+    return this.#runs(
+      "conversations",
+      environment,
+      () => this.#stopConversations(conversations, committer),
+      () => conversations.stop(),
+    );
+  }
+
+  startReader(failed: PartFailed): RunningPart {
+    const { config, counters, hashKey, store } = this.#options;
+    const [committer, conversations, lanes] = [this.#committer!, this.#conversations!, this.#lanes!];
+    const environment = this.#environment(failed);
+    const reader = new ShardReader({
+      environment,
+      progress: this.#progress,
+      log: this.#log,
+      counters,
+      store,
+      hashKey,
+      committer,
+      deliver: (message) => conversations.deliver(message),
+      readAheadBytesMax: config.readAheadBytesMax,
+      outboxBytes: () => lanes.bytes,
+      outboxBytesMax: config.outboxBytesMax,
+      onCorrupt: () => this.#lose("corrupt"),
+    });
+    this.#reader = reader;
+    reader.start();
+    return this.#runs(
+      "reader",
+      environment,
+      () => reader.stop(),
+      () => void reader.stop(),
+    );
   }
 
   /** An earlier process may have left wake-ups; otherwise the worker starts with the first lane that needs one. */
-  startWakeUps(): void {
-    if (this.#retryingLanes > 0) this.wakeUps.start();
+  startWakeUps(failed: PartFailed): RunningPart {
+    const environment = this.#environment(failed);
+    const lanes = this.#lanes!;
+    const wakeUps = this.#options.wakeUps(
+      this.#log,
+      (key) => environment.guard(() => lanes.ring(key)),
+      (error) => environment.fail(error),
+    );
+    this.#wakeUps = wakeUps;
+    if (this.#retryingLanes > 0) wakeUps.start();
+    return this.#runs(
+      "retry-worker",
+      environment,
+      () => wakeUps.stop(),
+      () => void wakeUps.stop(),
+    );
   }
 
-  async stopCommitter(): Promise<void> {
-    await this.committer.drained();
-    this.committer.stop();
+  /** A start waits for a Redis that is away: that is no failure of what starts. */
+  async #whenThere<Result>(read: () => Promise<Result>): Promise<Result> {
+    const { environment } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await read();
+      } catch (error) {
+        if (severityOf(error) !== "retry" || this.#abandoned) throw error;
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()));
+      }
+    }
   }
 
-  /** Begins no turn, waits for those under way and for the commit of what they made; then the conversations are gone. */
-  async stopConversations(): Promise<void> {
-    this.conversations.drain();
-    await this.#until(() => !this.conversations.isInTurn);
-    await this.committer.drained();
-    this.conversations.stop();
+  #environment(failed: PartFailed): PartEnvironment {
+    return new PartEnvironment(this.#options.environment, failed);
+  }
+
+  #runs(name: string, environment: PartEnvironment, stop: () => Promise<void>, end: () => void): RunningPart {
+    let isFinished = false;
+    environment.onClose(() => {
+      this.#running.delete(environment);
+      if (isFinished) this.#unfinished.delete(name);
+      else this.#unfinished.add(name);
+      end();
+    });
+    this.#running.add(environment);
+    if (this.#abandoned) environment.close();
+    return {
+      stop: async () => {
+        if (!this.#running.has(environment)) return;
+        await stop();
+        isFinished = true;
+        environment.close();
+      },
+      kill: () => environment.close(),
+    };
+  }
+
+  /** Begins no turn, waits for those under way and for the commit of what they made. */
+  async #stopConversations(conversations: Conversations, committer: Committer): Promise<void> {
+    conversations.drain();
+    await this.#until(() => !conversations.isInTurn);
+    await committer.drained();
   }
 
   /** Waits for the sends under way and for what can go out now, then for the commit of their acknowledgements. */
-  async stopLanes(): Promise<void> {
-    await this.#until(() => this.lanes.isQuiet);
-    await this.committer.drained();
-    this.lanes.stop();
+  async #stopLanes(lanes: Lanes, committer: Committer): Promise<void> {
+    await this.#until(() => lanes.isQuiet);
+    await committer.drained();
   }
 
   async #until(isSo: () => boolean): Promise<void> {
-    while (!this.#abandoned && !isSo()) await pause(this.#environment, DRAIN_CHECK_MS);
+    while (!this.#abandoned && !isSo()) await pause(this.#options.environment, DRAIN_CHECK_MS);
+  }
+
+  #inboxDone(bytes: number): void {
+    this.#progress.undecidedBytes -= bytes;
+    this.#reader?.checkRoom();
   }
 
   #lose(reason: LostReason): void {
     if (this.#abandoned) return;
     this.abandon();
-    this.#onLost(reason);
+    this.#options.onLost(reason);
   }
 }

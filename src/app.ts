@@ -3,12 +3,18 @@
 import { randomBytes } from "node:crypto";
 import type { ConnectionOptions } from "bullmq";
 import { ActorSystem } from "../actors/actor-system.ts";
-import { Ownership } from "../actors/ownership.ts";
+import { Node } from "../actors/node.ts";
+import type { Ownership } from "../actors/ownership.ts";
 import { RetryWorker } from "../actors/retry-worker.ts";
+import type { PartFailed, RunningPart } from "../actors/shard.ts";
+import { crashPolicies } from "../supervisors/crash-policies.ts";
+import type { DownReason } from "../supervisors/exit-reason.ts";
 import { rootSupervisor } from "../supervisors/root-supervisor.ts";
-import { shardSupervisor } from "../supervisors/shard-supervisor.ts";
+import { type ShardsOptions, startShards } from "../supervisors/shards-supervisor.ts";
 import { Supervisor } from "../supervisors/supervisor.ts";
+import { lastFailure, type TreeNode } from "../supervisors/tree.ts";
 import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
+import type { Admit } from "./channels/channel.ts";
 import { httpChannel } from "./channels/http-channel.ts";
 import { WEB_CHANNEL, webChannel } from "./channels/web-channel.ts";
 import { checkBots } from "./check-bot.ts";
@@ -16,14 +22,14 @@ import { checkedState, decodeRecord } from "./codec/record-codec.ts";
 import { type Config, resolveConfig } from "./config.ts";
 import { type ConversationId, conversationKey } from "./domain/ids.ts";
 import { formatBorn, formatEntryId } from "./domain/position.ts";
-import { type Environment, pause, systemEnvironment } from "./environment.ts";
-import { ConfigError, NotAvailableError, StoreNotReadyError } from "./errors.ts";
+import { type Environment, PartEnvironment, pause, systemEnvironment } from "./environment.ts";
+import { ConfigError, causeOfStart, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
 import { createServer, type Server } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
 import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
-import { createMetrics, type Metrics, newCounters } from "./metrics.ts";
+import { type Counters, createMetrics, type Metrics, newCounters } from "./metrics.ts";
 import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
 import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./store/embedded-redis.ts";
 import { shardKeys } from "./store/keys.ts";
@@ -35,19 +41,36 @@ import { RedisStore } from "./store/redis-store.ts";
  * @throws ConfigError an option or a bot cannot be used
  */
 export function createApp(options: AppOptions): App {
-  return new ColloquyApp(options, systemEnvironment);
+  return createAppIn({ environment: systemEnvironment, counters: newCounters() }, options);
 }
 
+/** What the runtime's own code sees of the world. */
+export interface AppWorld {
+  readonly environment: Environment;
+  readonly counters: Counters;
+}
+
+/** An app whose tree can be looked at. */
+export interface AppWithTree extends App {
+  tree(): TreeNode;
+}
+
+/** Not part of the public API: tests let the runtime's own code fail in a world of theirs. */
+export function createAppIn(world: AppWorld, options: AppOptions): AppWithTree {
+  return new ColloquyApp(options, world);
+}
+
+const PORT_CHECK_MS = 500;
 const LOCK_CHECK_MS = 500;
 const READY_WAIT_MS = 2_000;
 const READY_CHECK_MS = 10;
 
-class ColloquyApp implements App {
+class ColloquyApp implements AppWithTree {
   readonly crashed: Promise<Error>;
   readonly #config: Config;
   readonly #environment: Environment;
   readonly #log: Log;
-  readonly #counters = newCounters();
+  readonly #counters: Counters;
   readonly #bots: ReturnType<typeof checkBots>;
   readonly #channels: ReadonlyMap<string, AppChannel>;
   readonly #actors: ActorSystem;
@@ -59,15 +82,15 @@ class ColloquyApp implements App {
   #folder: DataFolder | null = null;
   #embedded: EmbeddedRedis | null = null;
   #store: RedisStore | null = null;
-  #ownership: Ownership | null = null;
+  readonly #node: Node;
   #lockWait: Promise<void> | null = null;
   #stopped: Promise<void> | null = null;
 
-  constructor(options: AppOptions, environment: Environment) {
-    const { bots, channels, children, ...settings } = options;
-    if (children !== undefined && children.length > 0) throw new NotAvailableError("createApp({ children })");
+  constructor(options: AppOptions, { environment, counters }: AppWorld) {
+    const { bots, channels, children = [], ...settings } = options;
     this.#config = resolveConfig(settings);
     this.#environment = environment;
+    this.#counters = counters;
     this.#bots = checkBots(bots);
     this.#channels = byName(channels ?? [httpChannel(), webChannel()]);
     this.#log = createLog({ level: this.#config.logLevel });
@@ -79,22 +102,32 @@ class ColloquyApp implements App {
       onCrash: (actor, error) => this.#actorCrashed(actor, error),
     });
     this.#server = this.#createServer();
+    this.#node = this.#createNode();
+    const { drainMs } = this.#config;
+    const shards: ShardsOptions = { ownership: () => this.#ownership!, environment, log: this.#log, drainMs };
     this.#root = new Supervisor(
       rootSupervisor({
-        health: { start: () => this.#server.start(), stop: () => this.#server.stop() },
-        store: { start: () => this.#openStoreOrNothing(), stop: () => this.#closeStore() },
-        leases: { start: () => this.#takeOwnership(), stop: () => this.#ownership?.releaseLeases() },
-        shards: { start: () => this.#ownership?.start(), stop: () => this.#ownership?.closeShards() },
-        ingress: { start: () => this.#openIngress(), stop: () => this.#server.webhooks.close() },
-        drainMs: this.#config.drainMs,
+        health: (failed) => this.#startHealth(failed),
+        store: () => this.#startStore(),
+        leases: (failed) => this.#node.startLeases(failed),
+        children,
+        shards: (link) => startShards(shards, link),
+        observer: (failed) => this.#node.startObserver(failed),
+        ingress: () => this.#startIngress(),
+        drainMs,
+        environment,
+        log: this.#log,
       }),
       environment,
       this.#log,
     );
+    this.#root.monitor(null, ({ reason }) => this.#rootEnded(reason));
   }
 
   async start(): Promise<AppInfo> {
-    await this.#root.start();
+    await this.#root.start().catch((error: unknown) => {
+      throw causeOfStart(error);
+    });
     await this.#ready();
     const { durability, shards } = this.#config;
     return {
@@ -122,6 +155,10 @@ class ColloquyApp implements App {
       }
       await pause(this.#environment, READY_CHECK_MS);
     }
+  }
+
+  tree(): TreeNode {
+    return this.#root.tree();
   }
 
   stop(): Promise<void> {
@@ -277,23 +314,32 @@ class ColloquyApp implements App {
     await this.#folder?.close();
   }
 
-  #takeOwnership(): void {
+  get #ownership(): Ownership | null {
+    return this.#node.ownership;
+  }
+
+  #createNode(): Node {
     const { config, environment, log } = { config: this.#config, environment: this.#environment, log: this.#log };
-    const connection = { ...this.#retryConnection(), maxRetriesPerRequest: null } as ConnectionOptions;
-    this.#ownership = new Ownership({
+    return new Node({
       environment,
       log,
       counters: this.#counters,
       config,
-      store: this.#store!,
-      node: this.#folder!.nodeId,
-      newHashKey: randomBytes(8),
       actors: this.#actors,
+      store: () => this.#store!,
+      node: () => this.#folder!.nodeId,
+      newHashKey: randomBytes(8),
       bot: (name) => this.#bot(name),
       channel: (name) => this.#channels.get(name),
-      wakeUps: (shard, shardLog, ring) =>
-        new RetryWorker({ connection, prefix: shardKeys(config.namespace, shard).prefix, log: shardLog, ring }),
-      superviseShard: (name, shard) => new Supervisor(shardSupervisor(name, shard, config.drainMs), environment, log),
+      wakeUps: (shard, shardLog, ring, failed) =>
+        new RetryWorker({
+          connection: { ...this.#retryConnection(), maxRetriesPerRequest: null } as ConnectionOptions,
+          prefix: shardKeys(config.namespace, shard).prefix,
+          log: shardLog,
+          ring,
+          failed,
+        }),
+      crashPolicies: (shard) => crashPolicies(shard, environment, log),
       onTranscript: (key) => this.#transcripts.tell(key),
       onUnusable: (error) => this.#crash(error),
     });
@@ -308,10 +354,41 @@ class ColloquyApp implements App {
     return connectionOptions(address)!.target;
   }
 
-  #openIngress(): void {
-    const admit = this.#ownership!.admit;
+  async #startHealth(failed: PartFailed): Promise<RunningPart> {
+    const server = this.#server;
+    await server.start();
+    const environment = new PartEnvironment(this.#environment, failed);
+    environment.onClose(() => void server.stop());
+    void environment.run(async () => {
+      while (server.isListening) await pause(environment, PORT_CHECK_MS);
+      throw new Error("the port was closed by something else than the runtime");
+    });
+    return {
+      stop: async () => {
+        await server.stop();
+        environment.close();
+      },
+      kill: () => environment.close(),
+    };
+  }
+
+  async #startStore(): Promise<RunningPart> {
+    await this.#openStoreOrNothing();
+    return { stop: () => this.#closeStore(), kill: () => undefined };
+  }
+
+  #startIngress(): RunningPart {
+    const admit: Admit = (messages) => this.#ownership!.admit(messages);
     this.#server.webhooks.open(admit);
     for (const channel of this.#channels.values()) channel.open?.(admit);
+    return { stop: () => this.#server.webhooks.close(), kill: () => void this.#server.webhooks.close() };
+  }
+
+  /** The tree gave up, which is the process's business: whoever started it starts it again. */
+  #rootEnded(reason: DownReason): void {
+    if (this.#stopped !== null) return;
+    const error = reason.kind === "error" ? reason.error : lastFailure(this.#root.tree());
+    this.#crash(asError(error ?? new Error("the tree of the runtime ended")));
   }
 
   #bot(name: string) {

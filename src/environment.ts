@@ -33,6 +33,93 @@ export const systemEnvironment: Environment = {
   },
 };
 
+/**
+ * The environment as one supervised part sees it. What a timer, a call or a loop of the part throws goes to `failed`, once, instead
+ * of ending the process; after that, and after `close`, nothing of it runs any more and no timer is left.
+ */
+export class PartEnvironment implements Environment {
+  readonly #inner: Environment;
+  readonly #failed: (error: unknown) => void;
+  readonly #timers = new Set<Timer>();
+  #onClose: (() => void) | null = null;
+  #closed = false;
+
+  constructor(inner: Environment, failed: (error: unknown) => void) {
+    this.#inner = inner;
+    this.#failed = failed;
+  }
+
+  nowMs(): number {
+    return this.#inner.nowMs();
+  }
+
+  monotonicMs(): number {
+    return this.#inner.monotonicMs();
+  }
+
+  random(): number {
+    return this.#inner.random();
+  }
+
+  after(delayMs: number, run: () => void): Timer {
+    if (this.#closed) return inert;
+    const inner = this.#inner.after(delayMs, () => {
+      this.#timers.delete(timer);
+      this.guard(run);
+    });
+    const timer: Timer = {
+      cancel: () => {
+        this.#timers.delete(timer);
+        inner.cancel();
+      },
+    };
+    this.#timers.add(timer);
+    return timer;
+  }
+
+  soon(run: () => void): void {
+    this.#inner.soon(() => this.guard(run));
+  }
+
+  guard(run: () => void): void {
+    if (this.#closed) return;
+    try {
+      run();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  /** A loop of the part. Resolves when it has ended, in whatever way. */
+  async run(loop: () => Promise<void>): Promise<void> {
+    try {
+      await loop();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  fail(error: unknown): void {
+    if (this.#closed) return;
+    this.close();
+    this.#failed(error);
+  }
+
+  /** What else ends with the part, in whatever way it ends. */
+  onClose(run: () => void): void {
+    this.#onClose = run;
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const timer of this.#timers) timer.cancel();
+    this.#onClose?.();
+  }
+}
+
+const inert: Timer = { cancel: () => undefined };
+
 /** Resolves after `delayMs`, or at once when `signal` aborts. Never rejects. */
 export function pause(environment: Environment, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {

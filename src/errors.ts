@@ -30,6 +30,11 @@ export class StoreCorruptError extends ColloquyError {
   readonly code = "ERR_STORE_CORRUPT";
 }
 
+/** A call of the store never ended, which its own time-outs should have seen to. What waited for it is started again. */
+export class StoreHangError extends ColloquyError {
+  readonly code = "ERR_STORE_HANG";
+}
+
 /** Redis runs with settings under which the promise does not hold (version, AOF, fsync, eviction). Nothing was written. */
 export class StoreUnsafeError extends ColloquyError {
   readonly code = "ERR_STORE_UNSAFE";
@@ -117,4 +122,52 @@ export class HandlerTimeoutError extends ColloquyError {
 /** Thrown by a bot: this message can never succeed, do not try it again. */
 export class TerminalError extends ColloquyError {
   readonly code = "ERR_TERMINAL";
+}
+
+/** A child or supervisor specification cannot be used. Nothing of it was started. */
+export class ChildSpecError extends ColloquyError {
+  readonly code = "ERR_CHILD_SPEC";
+}
+
+/** A supervisor did not come up because this child did not; what had started before it was stopped again. */
+export class ChildStartError extends ColloquyError {
+  readonly code = "ERR_CHILD_START";
+  readonly child: string;
+
+  constructor(supervisor: string, child: string, cause: unknown) {
+    super(
+      `${supervisor} did not start because its child ${child} failed to; what had started before it was stopped again, and its cause says what to mend`,
+      { cause },
+    );
+    this.child = child;
+  }
+}
+
+/** What the child at the bottom threw, below any number of supervisors that failed with it. */
+export function causeOfStart(error: unknown): unknown {
+  return error instanceof ChildStartError ? causeOfStart(error.cause) : error;
+}
+
+/** A child's start did not end within `startTimeoutMs`. If it ends later, what it started is stopped. */
+export class ChildStartTimeoutError extends ColloquyError {
+  readonly code = "ERR_CHILD_START_TIMEOUT";
+}
+
+/** A supervisor ended before what was asked of it was done. */
+export class SupervisorEndedError extends ColloquyError {
+  readonly code = "ERR_SUPERVISOR_ENDED";
+}
+
+/** An actor's `receive` did not end within `receiveTimeoutMs`. The actor was stopped; a late result of it is ignored. */
+export class ReceiveTimeoutError extends ColloquyError {
+  readonly code = "ERR_RECEIVE_TIMEOUT";
+}
+
+/**
+ * What whoever waits for the store does about an error: `retry` the same, Redis is away; `halt` until somebody has looked, what is
+ * stored is not as it should be; `crash`, it is an error of this code, and the supervisor's business.
+ */
+export function severityOf(error: unknown): "retry" | "halt" | "crash" {
+  if (!(error instanceof ColloquyError) || error instanceof StoreHangError) return "crash";
+  return error.retryable ? "retry" : "halt";
 }

@@ -32,6 +32,9 @@ export type { ConversationId } from "./domain/ids.ts";
 export type { Delivery, Inbound, RenderInput, Reply } from "./domain/message.ts";
 export type { Plain } from "./domain/plain-data.ts";
 export {
+  ChildSpecError,
+  ChildStartError,
+  ChildStartTimeoutError,
   CodecError,
   ColloquyError,
   ConfigError,
@@ -40,10 +43,12 @@ export {
   type EmbeddedRedisReason,
   HandlerTimeoutError,
   NotAvailableError,
+  ReceiveTimeoutError,
   StoreCorruptError,
   StoreNotReadyError,
   StoreUnavailableError,
   StoreUnsafeError,
+  SupervisorEndedError,
   TerminalError,
   TurnEndedError,
   TurnOutputError,

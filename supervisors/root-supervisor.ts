@@ -1,40 +1,56 @@
 // The whole tree, as one literal that reads top to bottom. Started in this order, stopped in reverse: what is accepted can
-// still be worked off, because everything downstream of it lives longer.
+// still be worked off, because everything downstream of it lives longer. What fails takes with it what was started after it.
 //
 //   root (rest_for_one)
-//     health    a port that answers before Redis does and after it left
-//     store     data folder, embedded Redis, connections
-//     leases    who owns which shard; gives the leases back when the shards are closed
-//     shards    acquires shards, and runs a subtree for each: committer -> lanes -> conversations -> reader -> retry-worker
-//     ingress   lets webhooks and channels in: starts last, stops first
+//     health     a port that answers before Redis does and after it left
+//     store      data folder, embedded Redis, connections
+//     leases     who owns which shard; gives the leases back when the shards are closed
+//     children   what a user adds, there for the bots
+//     shards     a subtree for each owned shard: committer -> lanes -> conversations -> reader -> retry-worker
+//     observer   looks at Redis' settings and memory
+//     ingress    lets webhooks and channels in: starts last, stops first
 
-import type { SupervisorSpec } from "./supervisor.ts";
+import type { PartFailed, RunningPart } from "../actors/shard.ts";
+import type { Environment } from "../src/environment.ts";
+import type { Log } from "../src/log.ts";
+import type { ChildSpec } from "./child-spec.ts";
+import { part } from "./shard-supervisor.ts";
+import { type SupervisorSpec, supervisorChild } from "./supervisor.ts";
 
 /** The embedded Redis has 10 s to end by itself; it is killed after that, and what it confirmed is on disk either way. */
 const STORE_SHUTDOWN_MS = 12_000;
 
-type Step = () => void | Promise<void>;
+type StartPart = (failed: PartFailed) => RunningPart | Promise<RunningPart>;
 
 export interface RootParts {
-  readonly health: { readonly start: Step; readonly stop: Step };
-  readonly store: { readonly start: Step; readonly stop: Step };
-  readonly leases: { readonly start: Step; readonly stop: Step };
-  readonly shards: { readonly start: Step; readonly stop: Step };
-  readonly ingress: { readonly start: Step; readonly stop: Step };
+  readonly health: StartPart;
+  readonly store: StartPart;
+  readonly leases: StartPart;
+  /** The user's own. */
+  readonly children: readonly ChildSpec[];
+  readonly shards: ChildSpec["start"];
+  readonly observer: StartPart;
+  readonly ingress: StartPart;
   /** How long the whole may take to stop, ms. */
   readonly drainMs: number;
+  readonly environment: Environment;
+  readonly log: Log;
 }
 
-export function rootSupervisor({ health, store, leases, shards, ingress, drainMs }: RootParts): SupervisorSpec {
+export function rootSupervisor(parts: RootParts): SupervisorSpec {
+  const { drainMs, environment, log } = parts;
+  const children: SupervisorSpec = { id: "children", strategy: "one_for_one", children: parts.children };
   return {
     id: "root",
     strategy: "rest_for_one",
     children: [
-      { id: "health", ...health, shutdownMs: 1_000 },
-      { id: "store", ...store, shutdownMs: STORE_SHUTDOWN_MS },
-      { id: "leases", ...leases, shutdownMs: 1_000 },
-      { id: "shards", ...shards, shutdownMs: drainMs * 0.6 },
-      { id: "ingress", ...ingress, shutdownMs: drainMs * 0.2 },
+      part("health", 1_000, parts.health),
+      part("store", STORE_SHUTDOWN_MS, parts.store),
+      part("leases", 1_000, parts.leases),
+      supervisorChild(children, environment, log, { shutdownMs: drainMs * 0.2 }),
+      { id: "shards", type: "supervisor", start: parts.shards, shutdownMs: drainMs * 0.6 },
+      part("observer", 1_000, parts.observer),
+      part("ingress", drainMs * 0.2, parts.ingress),
     ],
   };
 }

@@ -1,6 +1,15 @@
 // The tree of one owned shard, downstream first: what is started can hand its work on, and what stops has nothing more coming.
+//
+//   shard-07 (rest_for_one)
+//     committer       the one writer; started again, it takes a new epoch, and everything behind it is made anew
+//     lanes           read back from the outbox
+//     conversations   loaded on demand; a single one that crashes is replaced by itself
+//     reader          goes on where it was
+//     retry-worker    BullMQ's worker
 
-import type { Shard } from "../actors/shard.ts";
+import type { PartFailed, RunningPart, Shard } from "../actors/shard.ts";
+import type { ChildSpec } from "./child-spec.ts";
+import { failedWith } from "./exit-reason.ts";
 import type { SupervisorSpec } from "./supervisor.ts";
 
 /** A read under way ends within a quarter of a second. */
@@ -12,24 +21,25 @@ export function shardSupervisor(id: string, shard: Shard, drainMs: number): Supe
     id,
     strategy: "rest_for_one",
     children: [
-      { id: "committer", start: nothing, stop: () => shard.stopCommitter(), shutdownMs: drainMs },
-      { id: "lanes", start: () => shard.recoverLanes(), stop: () => shard.stopLanes(), shutdownMs: drainMs / 2 },
-      { id: "conversations", start: nothing, stop: () => shard.stopConversations(), shutdownMs: drainMs / 2 },
-      {
-        id: "reader",
-        start: () => shard.reader.start(),
-        stop: () => shard.reader.stop(),
-        shutdownMs: READER_SHUTDOWN_MS,
-      },
-      {
-        id: "retry-worker",
-        start: () => shard.startWakeUps(),
-        stop: () => shard.wakeUps.stop(),
-        shutdownMs: WAKE_UPS_SHUTDOWN_MS,
-      },
+      part("committer", drainMs, (failed) => shard.startCommitter(failed)),
+      part("lanes", drainMs / 2, (failed) => shard.startLanes(failed)),
+      part("conversations", drainMs / 2, (failed) => shard.startConversations(failed)),
+      part("reader", READER_SHUTDOWN_MS, (failed) => shard.startReader(failed)),
+      part("retry-worker", WAKE_UPS_SHUTDOWN_MS, (failed) => shard.startWakeUps(failed)),
     ],
   };
 }
 
-/** It works as soon as it is made. */
-const nothing = (): void => undefined;
+/** A start has no time-out of its own: it waits for a Redis that is away, which is no failure. */
+export function part(
+  id: string,
+  shutdownMs: number,
+  start: (failed: PartFailed) => RunningPart | Promise<RunningPart>,
+): ChildSpec {
+  return {
+    id,
+    shutdownMs,
+    startTimeoutMs: "infinity",
+    start: ({ exited }) => start((error) => exited(failedWith(error))),
+  };
+}

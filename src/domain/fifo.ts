@@ -16,6 +16,14 @@ export class Fifo<Item> {
     return this.#items[this.#head];
   }
 
+  /** All of it, first to last; nothing is left. */
+  drain(): Item[] {
+    const items = this.#items.slice(this.#head) as Item[];
+    this.#items = [];
+    this.#head = 0;
+    return items;
+  }
+
   shift(): Item | undefined {
     const item = this.#items[this.#head];
     if (this.length === 0) return undefined;

@@ -82,8 +82,10 @@ export interface ServerOptions {
 }
 
 export interface Server {
-  /** @throws ConfigError with key `port` or `host` if it cannot listen there */
+  /** Listens; started again, at the same port. @throws ConfigError with key `port` or `host` if it cannot listen there */
   start(): Promise<void>;
+  /** False if it was stopped, or something else closed the port. */
+  readonly isListening: boolean;
   /** G3. Can be started again. */
   stop(): Promise<void>;
   /** Where it listens, e.g. `http://127.0.0.1:4000`. @throws Error before it was started */
@@ -110,6 +112,7 @@ export function createServer(options: ServerOptions): Server {
     return gate.close();
   };
   let running: { readonly http: FastifyInstance; readonly url: string } | null = null;
+  let { port } = options;
 
   return {
     webhooks: { open: (admit) => gate.open(admit), close: closeGate },
@@ -117,17 +120,22 @@ export function createServer(options: ServerOptions): Server {
       if (!running) throw new Error("the server was not started");
       return running.url;
     },
+    get isListening() {
+      return running?.http.server.listening ?? false;
+    },
     async start() {
       if (running) throw new Error("the server was started already");
       const http = build(options, limits, gate, streams);
       streams.open();
       try {
-        await http.listen({ host: options.host, port: options.port });
+        await http.listen({ host: options.host, port });
       } catch (error) {
         await http.close();
         throw listenError(error, options);
       }
-      running = { http, url: urlOf(http.server.address() as AddressInfo) };
+      const address = http.server.address() as AddressInfo;
+      port = address.port;
+      running = { http, url: urlOf(address) };
     },
     async stop() {
       const stopping = running;

@@ -30,6 +30,8 @@ export interface AdmissionOptions {
   readonly admissionBytesMax: number;
   /** Whether Redis is too full to take more (P7). */
   readonly memoryIsFull: () => boolean;
+  /** An error of this code, not of the store's; the senders were told to repeat. */
+  readonly failed: (error: unknown) => void;
   /** Why one shard takes nothing, while others may. */
   readonly shardClosedBecause: (shard: number) => string | undefined;
 }
@@ -162,7 +164,7 @@ class ShardQueue {
       }
       return DURABLE;
     } catch (error) {
-      if (!(error instanceof ColloquyError)) throw error;
+      if (!(error instanceof ColloquyError)) this.#options.failed(error);
       this.#options.log.warn(
         { shard: this.#shard, error: describeError(error) },
         "append unanswered or refused; the senders are told to repeat",

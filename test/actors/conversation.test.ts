@@ -9,6 +9,7 @@ import { checkBots } from "../../src/check-bot.ts";
 import { encodeRecord } from "../../src/codec/record-codec.ts";
 import { type BotDefinition, defineBot, type TurnContext } from "../../src/domain/bot.ts";
 import type { Plain } from "../../src/domain/plain-data.ts";
+import { PartEnvironment } from "../../src/environment.ts";
 import { TerminalError } from "../../src/errors.ts";
 import { newCounters } from "../../src/metrics.ts";
 import { gate, quiet } from "../support/quiet.ts";
@@ -961,8 +962,10 @@ describe("residents over the budget", () => {
       bytes: 0,
     };
     const conversations = new Conversations({
+      environment: new PartEnvironment(rig.environment, (error) => rig.crashes.push(error)),
+      crashPolicy: { restartAfterMs: () => null },
+      takeBack: () => undefined,
       ports: {
-        environment: rig.environment,
         log: rig.log.log,
         counters: newCounters(),
         bounds: rig.bounds,

@@ -11,6 +11,7 @@ import { encodeRecord } from "../../src/codec/record-codec.ts";
 import { type ConversationKey, conversationKey } from "../../src/domain/ids.ts";
 import type { Delivery } from "../../src/domain/message.ts";
 import { newRecord } from "../../src/domain/record.ts";
+import { PartEnvironment } from "../../src/environment.ts";
 import { CodecError, StoreUnavailableError } from "../../src/errors.ts";
 import { newCounters } from "../../src/metrics.ts";
 import { MemoryData, MemoryStore } from "../../src/store/memory-store.ts";
@@ -71,6 +72,7 @@ class Life {
   readonly log: RecordingLog = new RecordingLog();
   readonly wakeUps: { key: ConversationKey; delayMs: number; atMs: number; durable: boolean }[] = [];
   readonly lost: string[] = [];
+  readonly failures: unknown[] = [];
   readonly lanes: Lanes;
   readonly committer: Committer;
   readonly #store: ShardStore;
@@ -98,8 +100,9 @@ class Life {
       if (this.answersAreLost) throw new StoreUnavailableError("answer lost");
       return reply;
     };
+    const part = new PartEnvironment(environment, (error) => this.failures.push(error));
     this.committer = new Committer({
-      environment,
+      environment: part,
       log: this.log.log,
       counters: newCounters(),
       store: { commit },
@@ -118,7 +121,8 @@ class Life {
       onLost: (reason) => this.lost.push(reason),
     });
     this.lanes = new Lanes({
-      environment,
+      environment: part,
+      crashPolicy: { restartAfterMs: () => 0 },
       log: this.log.log,
       counters: newCounters(),
       store: this.#store,

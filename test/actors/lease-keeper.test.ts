@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { LeaseKeeper } from "../../actors/lease-keeper.ts";
+import { PartEnvironment } from "../../src/environment.ts";
 import { StoreCorruptError, StoreUnavailableError } from "../../src/errors.ts";
 import { MemoryData, type MemoryShardStore, MemoryStore } from "../../src/store/memory-store.ts";
 import type { ShardStore } from "../../src/store/shard-store.ts";
@@ -33,6 +34,7 @@ class Node {
   readonly keeper: LeaseKeeper;
   readonly log: RecordingLog = new RecordingLog();
   readonly opened: number[] = [];
+  readonly failures: unknown[] = [];
   readonly closed: string[] = [];
   readonly states: string[] = [];
   readonly store: MemoryShardStore;
@@ -63,15 +65,16 @@ class Node {
       release: guard((request) => this.store.release(request)),
     };
     this.keeper = new LeaseKeeper({
-      environment: world.environment,
+      environment: new PartEnvironment(world.environment, (error) => this.failures.push(error)),
       log: this.log.log,
       node: name,
       leaseTtlMs: LEASE_MS,
       store,
       name: "shard-00",
-      open: (epoch) => {
+      open: async () => {
+        const epoch = await this.keeper.newEpoch();
         this.opened.push(epoch);
-        return this.openWith(epoch);
+        await this.openWith(epoch);
       },
       close: (how) => {
         this.closed.push(how);

@@ -7,8 +7,10 @@ import { decodeRecord } from "../../src/codec/record-codec.ts";
 import { defineBot } from "../../src/domain/bot.ts";
 import { conversationKey, shardOf } from "../../src/domain/ids.ts";
 import type { Inbound } from "../../src/domain/message.ts";
+import { newCounters } from "../../src/metrics.ts";
 import { MemoryData } from "../../src/store/memory-store.ts";
 import { noFaults } from "../support/faulty-store.ts";
+import { Saboteur } from "../support/saboteur.ts";
 import { TestNode } from "../support/test-node.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
 
@@ -63,7 +65,12 @@ class Outside {
   }
 }
 
-async function run(seed: number): Promise<Record<string, number>> {
+interface RunOptions {
+  /** Lets the runtime's own code crash in mid-work, more than five seconds apart, so that the tree has to mend it. */
+  readonly sabotage?: boolean;
+}
+
+async function run(seed: number, { sabotage = false }: RunOptions = {}): Promise<Record<string, number>> {
   const environment = new VirtualEnvironment(seed);
   const data = new MemoryData();
   const outside = new Outside(environment);
@@ -88,9 +95,23 @@ async function run(seed: number): Promise<Record<string, number>> {
   });
 
   const everyNode: TestNode[] = [];
+  const saboteurs: Saboteur[] = [];
+  let isOver = false;
   const start = (node: string): TestNode => {
+    const saboteur = new Saboteur(environment, newCounters());
+    const armAgain = (): void => {
+      if (isOver) {
+        saboteur.disarm();
+        return;
+      }
+      saboteur.arm(Math.floor(environment.random() ** 2 * 200));
+      environment.after(5_001 + environment.random() * 3_000, armAgain);
+    };
+    if (sabotage) environment.after(environment.random() * 2_000, armAgain);
+    saboteurs.push(saboteur);
     const started = new TestNode({
       environment,
+      seen: saboteur,
       data,
       node,
       bot,
@@ -110,7 +131,7 @@ async function run(seed: number): Promise<Record<string, number>> {
     for (;;) {
       for (const node of nodes) {
         const outcome = await Promise.race([
-          node.ownership.admit(messages),
+          node.ownership.admit(messages).catch(() => ({ kind: "unavailable" as const })), // HTTP answers 500
           new Promise<{ kind: "unavailable" }>((resolve) =>
             environment.after(3_000, () => resolve({ kind: "unavailable" })),
           ),
@@ -164,13 +185,14 @@ async function run(seed: number): Promise<Record<string, number>> {
         node,
         epoch,
       })),
-      nodes: nodes.map((node) => (node.isKilled ? "killed" : (node.ownership.notReady ?? "ready"))),
+      nodes: nodes.map((node) => (node.isKilled ? "killed" : (node.notReady ?? "ready"))),
       counts,
     });
   const isDone = (): boolean =>
     [...data.shards.values()].every(({ inbox, outbox }) => inbox.entries.length === 0 && outbox.entries.length === 0);
   try {
     await environment.until(() => sending === 0, 600_000, "all admitted");
+    isOver = true;
     faults.rate = 0;
     outside.failureRate = 0;
     await environment.until(isDone, 900_000, "drained");
@@ -195,31 +217,40 @@ async function run(seed: number): Promise<Record<string, number>> {
   }
   for (const node of nodes) expect(node.crashes).toEqual([]);
   for (const node of everyNode) node.dispose();
-  return { ...counts, ...faults.hits };
+  const struck = saboteurs.flatMap((saboteur) => saboteur.struck);
+  return { ...counts, ...faults.hits, struck: struck.length };
 }
 
 describe("every message is handled once and in order, every reply delivered in order (P1 to P6)", () => {
   test(`through lost answers, failing sends and handlers, kills and takeovers: ${RUNS} seeds`, async () => {
-    const first = Number(process.env.COLLOQUY_TEST_SEED ?? 1);
-    const totals: Record<string, number> = {};
-    for (let seed = first; seed < first + RUNS; seed += 1) {
-      try {
-        for (const [what, count] of Object.entries(await run(seed))) totals[what] = (totals[what] ?? 0) + count;
-      } catch (error) {
-        throw new Error(`seed ${seed}: run with COLLOQUY_TEST_SEED=${seed}`, { cause: error });
-      }
-    }
-    for (const what of [
-      "kills",
-      "takeovers",
-      "drains",
-      "throws",
-      "refused",
-      "unanswered-before",
-      "unanswered-after",
-      "late",
-    ]) {
-      expect(totals[what], `${what} happened`).toBeGreaterThan(RUNS / 10);
-    }
+    await runAll({}, WORLD_FAULTS);
+  }, 240_000);
+
+  test(`and while the runtime's own code crashes wherever it is: the tree mends it, ${RUNS} seeds`, async () => {
+    await runAll({ sabotage: true }, [...WORLD_FAULTS, "struck"]);
   }, 240_000);
 });
+
+const WORLD_FAULTS = [
+  "kills",
+  "takeovers",
+  "drains",
+  "throws",
+  "refused",
+  "unanswered-before",
+  "unanswered-after",
+  "late",
+];
+
+async function runAll(options: RunOptions, faults: readonly string[]): Promise<void> {
+  const first = Number(process.env.COLLOQUY_TEST_SEED ?? 1);
+  const totals: Record<string, number> = {};
+  for (let seed = first; seed < first + RUNS; seed += 1) {
+    try {
+      for (const [what, count] of Object.entries(await run(seed, options))) totals[what] = (totals[what] ?? 0) + count;
+    } catch (error) {
+      throw new Error(`seed ${seed}: run with COLLOQUY_TEST_SEED=${seed}`, { cause: error });
+    }
+  }
+  for (const what of faults) expect(totals[what], `${what} happened`).toBeGreaterThan(RUNS / 10);
+}

@@ -27,6 +27,7 @@ afterAll(async () => {
 class Life {
   readonly log: RecordingLog = new RecordingLog();
   readonly worker: RetryWorker;
+  readonly failures: unknown[] = [];
   readonly rings: { readonly key: ConversationKey; readonly atMs: number }[] = [];
   #waiting: (() => void)[] = [];
 
@@ -35,6 +36,7 @@ class Life {
       connection: { path: server.path, maxRetriesPerRequest: null },
       prefix,
       log: this.log.log,
+      failed: (error) => this.failures.push(error),
       ring: (key) => {
         this.rings.push({ key, atMs: performance.now() });
         for (const look of this.#waiting.splice(0)) look();
@@ -223,6 +225,7 @@ describe("connections", () => {
 
   test("Redis that goes and comes back rings what was scheduled before", async () => {
     const other = await RedisServer.start();
+    const failures: unknown[] = [];
     const rings: ConversationKey[] = [];
     let heard: () => void = () => undefined;
     const rung = new Promise<void>((resolve) => {
@@ -233,6 +236,7 @@ describe("connections", () => {
       connection: { path: other.path, maxRetriesPerRequest: null },
       prefix,
       log: log.log,
+      failed: (error) => failures.push(error),
       ring: (key) => {
         rings.push(key);
         heard();
@@ -246,6 +250,7 @@ describe("connections", () => {
       await other.kill();
       await other.start();
       await rung;
+      expect(failures).toEqual([]);
       expect(rings).toEqual([key("c")]);
       expect(log.lines.every((line) => line.includes('"level":"debug"'))).toBe(true);
     } finally {

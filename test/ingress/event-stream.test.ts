@@ -95,7 +95,7 @@ class Client {
   #wake: () => void = () => undefined;
 
   async open(url: string, headers: Record<string, string> = {}): Promise<this> {
-    const response = await fetch(url, { headers, signal: this.#abort.signal });
+    const response = await fetch(url, { headers: { ...headers, connection: "close" }, signal: this.#abort.signal });
     this.status = response.status;
     this.headers = response.headers;
     void this.#read(response.body!).finally(() => {

@@ -32,6 +32,7 @@ class Rig {
   inFlightMax = 0;
   memoryIsFull = false;
   readonly closed: Map<number, string> = new Map();
+  readonly failures: unknown[] = [];
   readonly admission: Admission;
 
   constructor(options: Partial<AdmissionOptions> = {}) {
@@ -45,6 +46,7 @@ class Rig {
       inboxBytesMax: 64 * 1_048_576,
       admissionBytesMax: 16 * 1_048_576,
       memoryIsFull: () => this.memoryIsFull,
+      failed: (error) => this.failures.push(error),
       shardClosedBecause: (shard) => this.closed.get(shard),
       ...options,
     });

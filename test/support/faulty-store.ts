@@ -9,12 +9,18 @@ import type { ShardStore, Store } from "../../src/store/shard-store.ts";
 export interface Faults {
   /** Share of calls that meet a fault. */
   rate: number;
+  /** Redis does not answer at all. */
+  away: boolean;
+  /** The next call of this name never ends. */
+  hang: string | null;
   /** Hits per kind, for the report. */
   readonly hits: Record<"refused" | "unanswered-before" | "unanswered-after" | "late", number>;
 }
 
 export const noFaults = (): Faults => ({
   rate: 0,
+  away: false,
+  hang: null,
   hits: { refused: 0, "unanswered-before": 0, "unanswered-after": 0, late: 0 },
 });
 
@@ -24,9 +30,14 @@ export class FaultyStore {
 
   constructor(inner: MemoryStore, environment: Environment, faults: Faults) {
     const guard =
-      <Args extends unknown[], Result>(call: (...args: Args) => Promise<Result>) =>
+      <Args extends unknown[], Result>(name: string, call: (...args: Args) => Promise<Result>) =>
       async (...args: Args): Promise<Result> => {
         if (this.#dead) return new Promise(() => undefined);
+        if (faults.away) throw new StoreUnavailableError("Redis is away");
+        if (faults.hang === name) {
+          faults.hang = null;
+          return new Promise(() => undefined);
+        }
         const fault = environment.random() < faults.rate ? Math.floor(environment.random() * 4) : -1;
         if (fault === 0) {
           faults.hits.refused += 1;
@@ -51,8 +62,8 @@ export class FaultyStore {
       };
     const shards = new Map<number, ShardStore>();
     this.store = {
-      openNamespace: guard((wanted) => inner.openNamespace(wanted)),
-      facts: guard(() => inner.facts()),
+      openNamespace: guard("openNamespace", (wanted) => inner.openNamespace(wanted)),
+      facts: guard("facts", () => inner.facts()),
       isReady: () => inner.isReady(),
       onReadyChange: (listener) => inner.onReadyChange(listener),
       close: () => inner.close(),
@@ -62,19 +73,19 @@ export class FaultyStore {
         const shard = inner.shard(index);
         const wrapped: ShardStore = {
           shard: index,
-          owner: guard(() => shard.owner()),
-          acquire: guard((request) => shard.acquire(request)),
-          renew: guard((request) => shard.renew(request)),
-          release: guard((request) => shard.release(request)),
-          append: guard((entry, max) => shard.append(entry, max)),
-          readInbox: guard((request) => shard.readInbox(request)),
-          readOutbox: guard((request) => shard.readOutbox(request)),
-          load: guard((keys) => shard.load(keys)),
-          readAcks: guard(() => shard.readAcks()),
-          readLanes: guard(() => shard.readLanes()),
-          commit: guard((commit) => shard.commit(commit)),
-          readTranscript: guard((key, request) => shard.readTranscript(key, request)),
-          readDeadLetters: guard((request) => shard.readDeadLetters(request)),
+          owner: guard("owner", () => shard.owner()),
+          acquire: guard("acquire", (request) => shard.acquire(request)),
+          renew: guard("renew", (request) => shard.renew(request)),
+          release: guard("release", (request) => shard.release(request)),
+          append: guard("append", (entry, max) => shard.append(entry, max)),
+          readInbox: guard("readInbox", (request) => shard.readInbox(request)),
+          readOutbox: guard("readOutbox", (request) => shard.readOutbox(request)),
+          load: guard("load", (keys) => shard.load(keys)),
+          readAcks: guard("readAcks", () => shard.readAcks()),
+          readLanes: guard("readLanes", () => shard.readLanes()),
+          commit: guard("commit", (commit) => shard.commit(commit)),
+          readTranscript: guard("readTranscript", (key, request) => shard.readTranscript(key, request)),
+          readDeadLetters: guard("readDeadLetters", (request) => shard.readDeadLetters(request)),
           close: () => shard.close(),
         };
         shards.set(index, wrapped);

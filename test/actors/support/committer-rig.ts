@@ -5,6 +5,7 @@ import type { OutboxReply } from "../../../src/codec/outbox-codec.ts";
 import { type ConversationKey, conversationKey } from "../../../src/domain/ids.ts";
 import type { InboxEntry } from "../../../src/domain/message.ts";
 import type { EntryId } from "../../../src/domain/position.ts";
+import { PartEnvironment } from "../../../src/environment.ts";
 import { newCounters } from "../../../src/metrics.ts";
 import type { Commit, CommitReply } from "../../../src/store/shard-store.ts";
 import { type Gate, gate, quiet } from "../../support/quiet.ts";
@@ -98,7 +99,7 @@ export class FakeConversation implements Committable {
     return {
       write: { key: this.key, record, ids: null, idsTtlMs: null, transcript },
       replies,
-      consumed: decided.flatMap((each) => each.consumed ?? []),
+      consumed: decided.flatMap((each) => (each.consumed ?? []).map((source) => ({ source }))),
     };
   }
 
@@ -116,10 +117,14 @@ export class CommitterRig {
   readonly inboxDone: number[] = [];
   readonly transcripts: string[] = [];
   readonly lost: string[] = [];
+  /** What ended the committer as a part. */
+  readonly failures: unknown[] = [];
 
   constructor(bounds: { commitKeysMax?: number; commitBytesMax?: number; ackDelayMs?: number } = {}) {
+    const environment = new PartEnvironment(this.environment, (error) => this.failures.push(error));
+    environment.onClose(() => this.committer.stop()); // as its shard does
     this.committer = new Committer({
-      environment: this.environment,
+      environment,
       log: this.log.log,
       counters: newCounters(),
       store: this.store,

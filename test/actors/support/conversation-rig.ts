@@ -83,6 +83,7 @@ export class ConversationRig {
       log: this.log.log,
       counters: newCounters(),
       resized: () => undefined,
+      crashed: (_conversation, error) => this.crashes.push(error),
       bounds: this.bounds,
       running: this.running,
       commit: (conversation) => {

@@ -25,12 +25,8 @@ export class HelperProcess<Known extends Verbs> {
 
   /** @param script file name in this folder; gets `config` as JSON in its first argument */
   constructor(arena: Arena, script: string, name: string, config: unknown) {
-    const args = [
-      "--import",
-      "jiti/register",
-      join(PROJECT_ROOT, "test/system/support", script),
-      JSON.stringify(config),
-    ];
+    const loader = script.endsWith(".ts") ? ["--import", "jiti/register"] : [];
+    const args = [...loader, join(PROJECT_ROOT, "test/system/support", script), JSON.stringify(config)];
     this.#name = name;
     this.#errorFile = arena.path(`${name}.err`);
     this.#child = arena.spawn(process.execPath, args, { name, ipc: true });

@@ -1,0 +1,62 @@
+// Shards: the supervisor of the shards that this node owns. Ownership asks it to open and close them; a shard that gives up is
+// started again under another epoch, which is a reload and no outage of the others.
+
+import type { Ownership, ShardHome } from "../actors/ownership.ts";
+import type { Shard } from "../actors/shard.ts";
+import type { Environment } from "../src/environment.ts";
+import { causeOfStart } from "../src/errors.ts";
+import type { Log } from "../src/log.ts";
+import type { ChildLink, RunningChild } from "./child-spec.ts";
+import { shardSupervisor } from "./shard-supervisor.ts";
+import { Supervisor, supervisorChild } from "./supervisor.ts";
+
+export interface ShardsOptions {
+  readonly ownership: () => Ownership;
+  readonly environment: Environment;
+  readonly log: Log;
+  readonly drainMs: number;
+}
+
+export async function startShards(options: ShardsOptions, link: ChildLink): Promise<RunningChild> {
+  const { environment, log } = options;
+  const ownership = options.ownership();
+  const supervisor = new Supervisor({ id: "shards", strategy: "one_for_one", children: [] }, environment, log);
+  await supervisor.start();
+  ownership.serve(new Home(supervisor, options));
+  supervisor.monitor(null, ({ reason }) => {
+    if (reason.kind !== "noproc") void ownership.withdraw().then(() => link.exited(reason));
+  });
+  return {
+    stop: async () => {
+      await ownership.withdraw();
+      await supervisor.stop();
+    },
+    kill: () => {
+      supervisor.kill();
+      void ownership.withdraw();
+    },
+    tree: () => supervisor.tree(),
+  };
+}
+
+class Home implements ShardHome {
+  readonly #supervisor: Supervisor;
+  readonly #options: ShardsOptions;
+
+  constructor(supervisor: Supervisor, options: ShardsOptions) {
+    this.#supervisor = supervisor;
+    this.#options = options;
+  }
+
+  async open(name: string, shard: Shard): Promise<void> {
+    const { drainMs, environment, log } = this.#options;
+    const spec = shardSupervisor(name, shard, drainMs);
+    const answer = await this.#supervisor.startChild(supervisorChild(spec, environment, log));
+    if (!answer.ok) throw causeOfStart(answer.reason ?? new Error(`${name} was not opened: ${answer.error}`));
+  }
+
+  async close(name: string): Promise<void> {
+    await this.#supervisor.terminateChild(name);
+    await this.#supervisor.deleteChild(name);
+  }
+}

@@ -1,0 +1,174 @@
+// What the production tree does about the failures of one node's parts, on a virtual clock (supervisors/root-supervisor.ts).
+
+import { afterEach, describe, expect, test } from "vitest";
+import type { Channel } from "../../src/channels/channel.ts";
+import { decodeRecord } from "../../src/codec/record-codec.ts";
+import { defineBot } from "../../src/domain/bot.ts";
+import { conversationKey, shardOf } from "../../src/domain/ids.ts";
+import type { Inbound } from "../../src/domain/message.ts";
+import { newCounters } from "../../src/metrics.ts";
+import { MemoryData } from "../../src/store/memory-store.ts";
+import type { TreeNode } from "../../supervisors/tree.ts";
+import { noFaults } from "../support/faulty-store.ts";
+import { RecordingLog } from "../support/recording-log.ts";
+import { TestNode } from "../support/test-node.ts";
+import { VirtualEnvironment } from "../support/virtual-environment.ts";
+
+const SHARDS = 2;
+
+const bot = defineBot<readonly string[]>({
+  name: "fold",
+  version: 1,
+  initialState: () => [],
+  onMessage(state, message, ctx) {
+    ctx.reply(message.id);
+    return [...state, message.id];
+  },
+});
+
+const nodes: TestNode[] = [];
+afterEach(() => {
+  for (const node of nodes.splice(0)) node.dispose();
+});
+
+/** One node that runs; its counters strike where a test says. */
+async function running(strike: (counter: string) => void = () => undefined) {
+  const environment = new VirtualEnvironment(5);
+  const log = new RecordingLog();
+  const data = new MemoryData();
+  const faults = noFaults();
+  const delivered: string[] = [];
+  const channel: Channel = {
+    name: "test",
+    delivery: "lane",
+    render: ({ reply }) => Buffer.from(reply.text),
+    send: async ({ to, body }) => {
+      delivered.push(`${to.conversation} ${Buffer.from(body).toString()}`);
+      return { kind: "delivered" };
+    },
+  };
+  const counters = new Proxy(newCounters(), {
+    set: (target, name, value: number) => {
+      strike(String(name));
+      return Reflect.set(target, name, value);
+    },
+  });
+  const node = new TestNode({
+    environment,
+    seen: { environment, counters },
+    data,
+    node: "a",
+    bot,
+    channel,
+    faults,
+    log: log.log,
+    config: { shards: SHARDS },
+  });
+  nodes.push(node);
+  await node.ready();
+  const key = (conversation: string) => conversationKey({ bot: "fold", channel: "test", conversation });
+  const send = (conversation: string, ...ids: string[]) =>
+    node.ownership.admit(
+      ids.map((id): Inbound => ({ to: { bot: "fold", channel: "test", conversation }, id, text: "" })),
+    );
+  const state = (conversation: string): unknown => {
+    const stored = data.shard(shardOf(key(conversation), SHARDS)).records.get(key(conversation));
+    return stored && JSON.parse(Buffer.from(decodeRecord(stored).stateBytes).toString());
+  };
+  const restarts = (): { supervisor: string; child: string }[] =>
+    log.lines
+      .map((line) => JSON.parse(line) as { supervisor?: string; child: string; message: string })
+      .filter(({ message }) => message.includes("is restarted"))
+      .map(({ supervisor, child }) => ({ supervisor: supervisor!, child }));
+  const idle = (): boolean =>
+    [...data.shards.values()].every(({ inbox, outbox }) => inbox.entries.length + outbox.entries.length === 0);
+  const quiet = () => environment.until(idle, 60_000, "idle");
+  return { environment, log, data, faults, node, delivered, send, state, restarts, quiet };
+}
+
+const shapeOf = ({ id, children }: TreeNode): unknown => ({ [id]: children.map(shapeOf) });
+
+/** Throws at the first `count` increments of this counter. */
+function striking(counter: string, count = 1): (name: string) => void {
+  let left = count;
+  return (name) => {
+    if (name !== counter || left === 0) return;
+    left -= 1;
+    throw new Error(`a mistake at ${counter}`);
+  };
+}
+
+describe("a part that fails takes with it what depends on it, and nothing else", () => {
+  test("the committer, in the middle of a commit: its shard goes on under another epoch, nothing lost and nothing twice", async () => {
+    const { node, data, delivered, send, state, restarts, quiet } = await running(striking("commits"));
+    const before = shapeOf(node.root.tree());
+    await send("c1", "m1", "m2");
+    await quiet();
+    expect(state("c1")).toEqual(["m1", "m2"]);
+    expect(delivered).toEqual(["c1 m1", "c1 m2"]);
+    expect(restarts().map(({ child }) => child)).toEqual(["committer"]);
+    expect([...data.shards.values()].map(({ epoch }) => epoch).toSorted()).toEqual([1, 2]);
+    expect(shapeOf(node.root.tree())).toEqual(before);
+  });
+
+  test("one conversation that crashes on each message changes no other's incarnation, and halts at the sixth crash in 30 s", async () => {
+    let crashing = "";
+    const { environment, send, state, restarts, log, quiet } = await running((counter) => {
+      if (counter === "turns" && crashing === "bad") throw new Error("a mistake");
+    });
+    await send("good", "m1");
+    await quiet();
+    crashing = "bad";
+    await send("bad", "m1", "m2");
+    await environment.pass(1_000);
+    crashing = "";
+    await send("good", "m2");
+    await environment.pass(1_000);
+    expect(state("good")).toEqual(["m1", "m2"]);
+    expect(state("bad")).toBeUndefined();
+    expect(restarts()).toHaveLength(5);
+    expect(restarts().every(({ child }) => child === "fold/test/bad")).toBe(true);
+    expect(log.at("error", "is halted")).toHaveLength(1);
+  });
+
+  test("a lane: its reply is sent again, in order", async () => {
+    const { delivered, send, restarts, quiet } = await running(striking("delivered"));
+    await send("c1", "m1", "m2");
+    await quiet();
+    expect(delivered).toEqual(["c1 m1", "c1 m1", "c1 m2"]);
+    expect(restarts()).toEqual([{ supervisor: expect.stringMatching(/^shard-0\d\/lanes$/), child: "fold/test/c1" }]);
+  });
+});
+
+describe("a call of the store that never ends", () => {
+  test.each([
+    ["commit", "committer"],
+    ["readInbox", "reader"],
+    ["load", "conversations"],
+  ] as const)("in %s: after a minute %s is started again, and nothing is lost", async (call, part) => {
+    const { environment, faults, send, state, restarts, quiet } = await running();
+    faults.hang = call;
+    await environment.pass(1_000);
+    await send("c1", "m1");
+    await environment.pass(61_000);
+    await quiet();
+    expect(state("c1")).toEqual(["m1"]);
+    expect(restarts().map(({ child }) => child)).toContain(part);
+  });
+});
+
+test("Redis away for a minute restarts nothing; nothing is admitted meanwhile, and then all goes on", async () => {
+  const { environment, faults, node, send, state, restarts, quiet } = await running();
+  await send("c1", "m1");
+  faults.away = true;
+  for (let second = 0; second < 60; second += 1) {
+    await environment.pass(1_000);
+    expect((await send("c1", "m2")).kind).toBe("unavailable");
+  }
+  faults.away = false;
+  await node.ready();
+  await send("c1", "m2");
+  await quiet();
+  expect(state("c1")).toEqual(["m1", "m2"]);
+  expect(restarts()).toEqual([]);
+});
