@@ -19,7 +19,7 @@ import { formatBorn, formatEntryId } from "./domain/position.ts";
 import { type Environment, pause, systemEnvironment } from "./environment.ts";
 import { ConfigError, NotAvailableError, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
-import { createServer, type Server } from "./ingress/server.ts";
+import { createServer, type Server, type ServerLimits } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
 import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
@@ -137,7 +137,7 @@ class ColloquyApp implements App {
   }
 
   #createServer(): Server {
-    const { host, port, requestBytesMax, requestMessagesMax, messageBytesMax } = this.#config;
+    const { host, port, allowedHosts, adminToken } = this.#config;
     const known = (channel: string, bot: string): AppChannel | undefined =>
       this.#bot(bot) ? this.#channels.get(channel) : undefined;
     return createServer({
@@ -146,10 +146,9 @@ class ColloquyApp implements App {
       metrics: this.#metrics(),
       host,
       port,
-      limits: {
-        bodyBytesMax: requestBytesMax,
-        requestBounds: { messagesMax: requestMessagesMax, messageBytesMax },
-      },
+      allowedHosts,
+      adminToken,
+      limits: serverLimits(this.#config),
       readiness: () => {
         const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
         return reason === undefined ? { ready: true } : { ready: false, reason };
@@ -325,6 +324,24 @@ class ColloquyApp implements App {
 }
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
+
+function serverLimits(config: Config): Partial<ServerLimits> {
+  return {
+    bodyBytesMax: config.requestBytesMax,
+    requestBounds: { messagesMax: config.requestMessagesMax, messageBytesMax: config.messageBytesMax },
+    headerBytesMax: config.headerBytesMax,
+    connectionsMax: config.connectionsMax,
+    requestTimeoutMs: config.requestTimeoutMs,
+    keepAliveTimeoutMs: config.keepAliveTimeoutMs,
+    admitTimeoutMs: config.admitTimeoutMs,
+    eventStreamsMax: config.eventStreamsMax,
+    eventStream: {
+      pollMs: config.eventStreamPollMs,
+      heartbeatMs: config.eventStreamHeartbeatMs,
+      stallMs: config.eventStreamStallMs,
+    },
+  };
+}
 
 function webhookOf(channel: AppChannel | undefined) {
   const { verify, parse, refuse } = channel ?? {};
