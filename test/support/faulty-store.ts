@@ -53,6 +53,7 @@ export class FaultyStore {
     this.store = {
       openNamespace: guard((wanted) => inner.openNamespace(wanted)),
       facts: guard(() => inner.facts()),
+      scanConversations: guard((request) => inner.scanConversations(request)),
       isReady: () => inner.isReady(),
       onReadyChange: (listener) => inner.onReadyChange(listener),
       close: () => inner.close(),
@@ -71,6 +72,7 @@ export class FaultyStore {
           readOutbox: guard((request) => shard.readOutbox(request)),
           load: guard((keys) => shard.load(keys)),
           readAcks: guard(() => shard.readAcks()),
+          readLane: guard((key) => shard.readLane(key)),
           readLanes: guard(() => shard.readLanes()),
           commit: guard((commit) => shard.commit(commit)),
           readTranscript: guard((key, request) => shard.readTranscript(key, request)),
