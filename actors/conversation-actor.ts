@@ -9,6 +9,7 @@
 //   C4. It can be dropped from memory only when `settled`; then everything in it can be loaded again (R4).
 //   C5. A stopped actor decides nothing more, whatever its handler does later.
 
+import type { ConversationActivity } from "../src/admin/inspector.ts";
 import type { Channel } from "../src/channels/channel.ts";
 import type { OutboxReply } from "../src/codec/outbox-codec.ts";
 import { checkedState, type DecodedRecord, decodeRecord, encodeRecord } from "../src/codec/record-codec.ts";
@@ -125,6 +126,23 @@ export class ConversationActor implements Committable {
   /** A turn is under way. */
   get isInTurn(): boolean {
     return this.#turn !== null;
+  }
+
+  get activity(): ConversationActivity {
+    if (this.#quarantined) return "quarantined";
+    if (this.#turn !== null) return "running";
+    if (this.#retry !== null) return "failing";
+    return this.settled ? "idle" : "waiting";
+  }
+
+  /** Messages that are not decided. */
+  get mailboxDepth(): number {
+    return this.#mailbox.length;
+  }
+
+  /** Failed turns of the message at the head, in this process. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** What it takes in memory, as last told to `resized`. */

@@ -70,6 +70,15 @@ export class Conversations {
     return this.#residents.size;
   }
 
+  /** Those in memory, to be looked at. */
+  *all(): Generator<ConversationActor> {
+    for (const { actor } of this.#residents.values()) yield actor;
+  }
+
+  find(key: ConversationKey): ConversationActor | undefined {
+    return this.#residents.get(key)?.actor;
+  }
+
   deliver(message: InboxMessage): void {
     if (this.#stopped) return; // from a reader that was left behind: it is in the inbox, for the next owner
     const known = this.#residents.get(message.key);

@@ -27,9 +27,11 @@ import {
   type ShardStore,
   type Store,
   type StoredEntry,
+  type StoreFacts,
 } from "../src/store/shard-store.ts";
 import type { ActorSystem } from "./actor-system.ts";
 import type { ResidentBudget } from "./conversations.ts";
+import { Inspection } from "./inspection.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
@@ -86,6 +88,7 @@ export class Ownership {
   readonly #families: ConstructorParameters<typeof Shard>[0]["families"];
   #namespace: Namespace | null = null;
   #memoryIsFull = false;
+  #facts: StoreFacts | null = null;
   /** Why the settings that Redis has now do not keep the promise; empty while they do. */
   #unsafe: readonly string[] = [];
   #draining = false;
@@ -131,6 +134,22 @@ export class Ownership {
     }
     if (owned === 0) return standby ?? halted;
     return undefined;
+  }
+
+  /** What an operator may see. @throws StoreNotReadyError before the namespace is known */
+  get inspection(): Inspection {
+    if (this.#namespace === null)
+      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
+    return new Inspection({
+      store: this.#options.store,
+      leases: this.#namespace.keepers.map(({ state }) => state),
+      owned: new Map(Array.from(this.#open, ([index, { shard }]) => [index, shard])),
+    });
+  }
+
+  /** What Redis last said of itself; null before it did. */
+  get facts(): StoreFacts | null {
+    return this.#facts;
   }
 
   /** For the gauges of /metrics. */
@@ -200,7 +219,8 @@ export class Ownership {
 
   async #openNamespace(): Promise<void> {
     const { store, config, log, newHashKey } = this.#options;
-    const problems = checkSafety(await store.facts(), config.durability);
+    this.#facts = await store.facts();
+    const problems = checkSafety(this.#facts, config.durability);
     if (problems.length > 0) throw new StoreUnsafeError(problems.join("; "));
     const meta = await store.openNamespace({ shards: config.shards, hashKey: newHashKey });
     if (meta.schemaVersion !== SCHEMA_VERSION) {
@@ -226,6 +246,7 @@ export class Ownership {
     const { store, config, log } = this.#options;
     try {
       const facts = await store.facts();
+      this.#facts = facts;
       this.#memoryIsFull =
         facts.maxMemoryBytes > 0 && facts.usedMemoryBytes > facts.maxMemoryBytes * config.redisMemoryRatioMax;
       const unsafe = checkSafety(facts, config.durability);
