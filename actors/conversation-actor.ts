@@ -309,6 +309,7 @@ export class ConversationActor implements Committable {
         this.#ports.running.add(turn);
         return "in-turn";
       }
+      if (this.#sliceTurns === 1) this.#timeTurn(this.#sliceEndMs - this.#ports.bounds.drainSliceMs);
     } catch (error) {
       result = { kind: "failed", error };
     }
@@ -331,7 +332,9 @@ export class ConversationActor implements Committable {
 
   /** A turn that took its time has ended: its message is still the head. Goes on with what waits behind it. */
   #turnSettled = (result: TurnResult): void => {
-    this.#ports.running.remove(this.#turn!);
+    const turn = this.#turn!;
+    this.#ports.running.remove(turn);
+    this.#timeTurn(turn.deadlineMs - turn.timeoutMs);
     this.#turn = null;
     try {
       const message = this.#mailbox.peek()!;
@@ -342,6 +345,12 @@ export class ConversationActor implements Committable {
       this.#drained?.reject(error);
     }
   };
+
+  /** One of a wake-up is enough: a look at the clock for each would cost as much as small turns do. */
+  #timeTurn(startMs: number): void {
+    const { counters, environment } = this.#ports;
+    counters.timings.turn.observe(environment.monotonicMs() - startMs);
+  }
 
   /** The stored state, decoded and brought to the bot's version. Part of the turn: if it fails, the message failed (R5). */
   #currentState(): Plain {

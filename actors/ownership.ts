@@ -136,6 +136,11 @@ export class Ownership {
     return undefined;
   }
 
+  /** Whether the namespace is known, and with it what its shards are. */
+  get isOpen(): boolean {
+    return this.#namespace !== null;
+  }
+
   /** What an operator may see. @throws StoreNotReadyError before the namespace is known */
   get inspection(): Inspection {
     if (this.#namespace === null)
@@ -150,19 +155,6 @@ export class Ownership {
   /** What Redis last said of itself; null before it did. */
   get facts(): StoreFacts | null {
     return this.#facts;
-  }
-
-  /** For the gauges of /metrics. */
-  get residents(): number {
-    return this.#budget.residents;
-  }
-
-  get undeliveredBytes(): number {
-    return this.#sum(({ shard }) => shard.lanes.bytes);
-  }
-
-  get undecidedBytes(): number {
-    return this.#sum(({ shard }) => shard.reader.undecidedBytes);
   }
 
   admit = (messages: readonly Inbound[]): Promise<AdmitOutcome> => {
@@ -283,10 +275,6 @@ export class Ownership {
       throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
     const key = conversationKey(id);
     return { store: this.#options.store.shard(shardOf(key, this.#namespace.meta.shards)), key };
-  }
-
-  #sum(of: (open: OpenShard) => number): number {
-    return Array.from(this.#open.values(), of).reduce((sum, value) => sum + value, 0);
   }
 
   #haltedBecause(shard: number): string | undefined {

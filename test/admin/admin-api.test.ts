@@ -350,3 +350,12 @@ test("J1: nothing but what is asked for by name shows a word of a message, reply
     expect(text).not.toContain("hello");
   }
 });
+
+test("every duration is measured where it happens", () => {
+  const { timings, commits, admitted } = node.counters;
+  expect(timings.admission.count).toBe(admitted); // one message a request
+  expect(timings.commit.count).toBe(commits);
+  expect(timings.admissionToCommit.count).toBe(messages - 3); // all entries but those of fails, slow and rotten
+  expect(timings.turn.count).toBeGreaterThan(30);
+  expect(timings.delivery.count).toBeGreaterThan(30);
+});
