@@ -11,6 +11,7 @@
 //   C6. What a crash of this code leaves half decided is never committed: its messages are given back, in order, to the actor
 //       that replaces it once nothing of the conversation flies.
 
+import type { ConversationActivity } from "../src/admin/inspector.ts";
 import type { Channel } from "../src/channels/channel.ts";
 import type { OutboxReply } from "../src/codec/outbox-codec.ts";
 import { checkedState, type DecodedRecord, decodeRecord, encodeRecord } from "../src/codec/record-codec.ts";
@@ -130,6 +131,23 @@ export class ConversationActor implements Committable {
   /** A turn is under way. */
   get isInTurn(): boolean {
     return this.#turn !== null;
+  }
+
+  get activity(): ConversationActivity {
+    if (this.#quarantined) return "quarantined";
+    if (this.#turn !== null) return "running";
+    if (this.#retry !== null) return "failing";
+    return this.settled ? "idle" : "waiting";
+  }
+
+  /** Messages that are not decided. */
+  get mailboxDepth(): number {
+    return this.#mailbox.length;
+  }
+
+  /** Failed turns of the message at the head, in this process. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** What it takes in memory, as last told to `resized`. */
@@ -313,7 +331,10 @@ export class ConversationActor implements Committable {
       return "over";
     }
     const result = turn.run(this.#turnSettled);
-    if (result !== null) return this.#applied(record, message, result) ? "go-on" : "over";
+    if (result !== null) {
+      if (this.#sliceTurns === 1) this.#timeTurn(this.#sliceEndMs - this.#ports.bounds.drainSliceMs);
+      return this.#applied(record, message, result) ? "go-on" : "over";
+    }
     this.#turn = turn;
     this.#ports.running.add(turn);
     return "in-turn";
@@ -335,9 +356,11 @@ export class ConversationActor implements Committable {
 
   /** A turn that took its time has ended: its message is still the head. Goes on with what waits behind it. */
   #turnSettled = (result: TurnResult): void => {
-    this.#ports.running.remove(this.#turn!);
-    this.#turn = null;
     try {
+      const turn = this.#turn!;
+      this.#turn = null;
+      this.#ports.running.remove(turn);
+      this.#timeTurn(turn.deadlineMs - turn.timeoutMs);
       const message = this.#mailbox.peek()!;
       const goesOn = !this.#stopped && this.#applied(this.#record ?? newRecord(message.position), message, result); // C5
       if (goesOn && this.#drain() === "in-turn") return;
@@ -346,6 +369,12 @@ export class ConversationActor implements Committable {
       this.#drained?.reject(error);
     }
   };
+
+  /** One of a wake-up is enough: a look at the clock for each would cost as much as small turns do. */
+  #timeTurn(startMs: number): void {
+    const { counters, environment } = this.#ports;
+    counters.timings.turn.observe(environment.monotonicMs() - startMs);
+  }
 
   /** The stored state, decoded and brought to the bot's version. Part of the turn: if it fails, the message failed (R5). */
   #currentState(): Plain {

@@ -31,10 +31,11 @@ import {
   type StoreFacts,
 } from "../src/store/shard-store.ts";
 import type { ResidentBudget } from "./conversations.ts";
+import { Inspection } from "./inspection.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
-import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies } from "./shard.ts";
+import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies, type ShardParts } from "./shard.ts";
 
 export interface OwnershipOptions {
   readonly environment: PartEnvironment;
@@ -85,6 +86,7 @@ export class Ownership {
   readonly #families: ShardFamilies;
   #namespace: Namespace | null = null;
   #memoryIsFull = false;
+  #facts: StoreFacts | null = null;
   /** Why the settings that Redis has now do not keep the promise; empty while they do. */
   #unsafe: readonly string[] = [];
   #draining = false;
@@ -148,6 +150,7 @@ export class Ownership {
   /** What Redis says of itself now. */
   observed(facts: StoreFacts): void {
     const { config, log } = this.#options;
+    this.#facts = facts;
     this.#memoryIsFull =
       facts.maxMemoryBytes > 0 && facts.usedMemoryBytes > facts.maxMemoryBytes * config.redisMemoryRatioMax;
     const unsafe = checkSafety(facts, config.durability);
@@ -179,17 +182,25 @@ export class Ownership {
     return undefined;
   }
 
-  /** For the gauges of /metrics. */
-  get residents(): number {
-    return this.#budget.residents;
+  /** Whether the namespace is known, and with it what its shards are. */
+  get isOpen(): boolean {
+    return this.#namespace !== null;
   }
 
-  get undeliveredBytes(): number {
-    return this.#sum((shard) => shard.undeliveredBytes);
+  /** What an operator may see. @throws StoreNotReadyError before the namespace is known */
+  get inspection(): Inspection {
+    if (this.#namespace === null)
+      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
+    return new Inspection({
+      store: this.#options.store,
+      leases: this.#namespace.keepers.map(({ state }) => state),
+      owned: new Map(this.#partsThatRun()),
+    });
   }
 
-  get undecidedBytes(): number {
-    return this.#sum((shard) => shard.undecidedBytes);
+  /** What Redis last said of itself; null before it did. */
+  get facts(): StoreFacts | null {
+    return this.#facts;
   }
 
   admit = (messages: readonly Inbound[]): Promise<AdmitOutcome> => {
@@ -230,7 +241,8 @@ export class Ownership {
 
   async #openNamespace(): Promise<void> {
     const { store, config, log, newHashKey } = this.#options;
-    const problems = checkSafety(await store.facts(), config.durability);
+    this.#facts = await store.facts();
+    const problems = checkSafety(this.#facts, config.durability);
     if (problems.length > 0) throw new StoreUnsafeError(problems.join("; "));
     const meta = await store.openNamespace({ shards: config.shards, hashKey: newHashKey });
     if (meta.schemaVersion !== SCHEMA_VERSION) {
@@ -269,6 +281,10 @@ export class Ownership {
     });
   }
 
+  *#partsThatRun(): Generator<[number, ShardParts]> {
+    for (const [index, { parts }] of this.#open) if (parts !== null) yield [index, parts];
+  }
+
   #shardStore(shard: number): ShardStore {
     return boundedStore(this.#options.store.shard(shard), this.#options.nodeEnvironment, STORE_HANG_MS);
   }
@@ -278,10 +294,6 @@ export class Ownership {
       throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
     const key = conversationKey(id);
     return { store: this.#shardStore(shardOf(key, this.#namespace.meta.shards)), key };
-  }
-
-  #sum(of: (shard: Shard) => number): number {
-    return Array.from(this.#open.values(), of).reduce((sum, value) => sum + value, 0);
   }
 
   #haltedBecause(shard: number): string | undefined {

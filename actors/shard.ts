@@ -44,6 +44,14 @@ export interface CrashPolicies {
   readonly lanes: CrashPolicy;
 }
 
+export interface ShardParts {
+  readonly committer: Committer;
+  readonly lanes: Lanes;
+  readonly conversations: Conversations;
+  /** Read and not yet decided and committed. */
+  readonly undecidedBytes: number;
+}
+
 /** One of each for the node: a shard that is opened again leaves nothing behind. */
 export interface ShardFamilies {
   readonly lanes: ActorFamily;
@@ -102,13 +110,11 @@ export class Shard {
     return this.#unfinished.size === 0;
   }
 
-  /** Read and not yet decided and committed. */
-  get undecidedBytes(): number {
-    return this.#progress.undecidedBytes;
-  }
-
-  get undeliveredBytes(): number {
-    return this.#lanes?.bytes ?? 0;
+  /** As they run now, to be looked at; null while one of them is being made. */
+  get parts(): ShardParts | null {
+    const [committer, lanes, conversations] = [this.#committer, this.#lanes, this.#conversations];
+    if (committer === null || lanes === null || conversations === null) return null;
+    return { committer, lanes, conversations, undecidedBytes: this.#progress.undecidedBytes };
   }
 
   /** A commit is under way, or was confirmed just now. */

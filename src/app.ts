@@ -13,11 +13,13 @@ import { rootSupervisor } from "../supervisors/root-supervisor.ts";
 import { type ShardsOptions, startShards } from "../supervisors/shards-supervisor.ts";
 import { Supervisor } from "../supervisors/supervisor.ts";
 import { lastFailure, type TreeNode } from "../supervisors/tree.ts";
+import { type AdminSources, adminRoutes } from "./admin/admin-api.ts";
 import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
 import type { Admit } from "./channels/channel.ts";
 import { httpChannel } from "./channels/http-channel.ts";
 import { WEB_CHANNEL, webChannel } from "./channels/web-channel.ts";
 import { checkBots } from "./check-bot.ts";
+import { packageVersion } from "./cli/package-version.ts";
 import { checkedState, decodeRecord } from "./codec/record-codec.ts";
 import { type Config, resolveConfig } from "./config.ts";
 import { type ConversationId, conversationKey } from "./domain/ids.ts";
@@ -25,11 +27,12 @@ import { formatBorn, formatEntryId } from "./domain/position.ts";
 import { type Environment, PartEnvironment, pause, systemEnvironment } from "./environment.ts";
 import { ConfigError, causeOfStart, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
-import { createServer, type Server } from "./ingress/server.ts";
+import { createServer, type Readiness, type Server, type ServerLimits } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
 import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
 import { type Counters, createMetrics, type Metrics, newCounters } from "./metrics.ts";
+import { nodeGauges } from "./node-gauges.ts";
 import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
 import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./store/embedded-redis.ts";
 import { shardKeys } from "./store/keys.ts";
@@ -174,7 +177,7 @@ class ColloquyApp implements AppWithTree {
   }
 
   #createServer(): Server {
-    const { host, port, requestBytesMax, requestMessagesMax, messageBytesMax } = this.#config;
+    const { host, port, allowedHosts, adminToken } = this.#config;
     const known = (channel: string, bot: string): AppChannel | undefined =>
       this.#bot(bot) ? this.#channels.get(channel) : undefined;
     return createServer({
@@ -183,20 +186,42 @@ class ColloquyApp implements AppWithTree {
       metrics: this.#metrics(),
       host,
       port,
-      limits: {
-        bodyBytesMax: requestBytesMax,
-        requestBounds: { messagesMax: requestMessagesMax, messageBytesMax },
-      },
-      readiness: () => {
-        const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
-        return reason === undefined ? { ready: true } : { ready: false, reason };
-      },
+      allowedHosts,
+      adminToken,
+      limits: serverLimits(this.#config),
+      readiness: () => this.#readiness(),
       routes: {
         webhook: (channel, bot) => webhookOf(known(channel, bot)),
         transcript: (channel, bot) => this.#transcriptOf(known(channel, bot)),
         page: this.#page(),
+        admin: adminRoutes(this.#adminSources()),
       },
     });
+  }
+
+  #readiness(): Readiness {
+    const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
+    return reason === undefined ? { ready: true } : { ready: false, reason };
+  }
+
+  #adminSources(): AdminSources {
+    const startedAtMs = this.#environment.monotonicMs();
+    return {
+      version: packageVersion(),
+      pid: process.pid,
+      node: () => this.#folder?.nodeId ?? null,
+      uptimeMs: () => this.#environment.monotonicMs() - startedAtMs,
+      readiness: () => this.#readiness(),
+      durability: this.#config.durability,
+      counters: this.#counters,
+      redis: () => ({
+        embedded: this.#config.redis === undefined,
+        address: this.#store?.label ?? null,
+        isReady: this.#store?.isReady() ?? false,
+        facts: this.#ownership?.facts ?? null,
+      }),
+      inspector: () => this.#openOwnership.inspection,
+    };
   }
 
   #transcriptOf(channel: AppChannel | undefined): TranscriptPort | undefined {
@@ -242,12 +267,14 @@ class ColloquyApp implements AppWithTree {
   }
 
   #metrics(): Metrics {
-    return createMetrics(this.#counters, {
-      isReady: () => this.#ownership !== null && this.#ownership.notReady === undefined,
-      residents: () => this.#ownership?.residents ?? 0,
-      undeliveredBytes: () => this.#ownership?.undeliveredBytes ?? 0,
-      undecidedBytes: () => this.#ownership?.undecidedBytes ?? 0,
+    const gauges = nodeGauges({
+      version: packageVersion(),
+      config: this.#config,
+      isReady: () => this.#readiness().ready,
+      redis: () => ({ isUp: this.#store?.isReady() ?? false, facts: this.#ownership?.facts ?? null }),
+      shards: async () => (this.#ownership?.isOpen ? await this.#ownership.inspection.shards() : null),
     });
+    return createMetrics(this.#counters, gauges);
   }
 
   /** One that fails gives back what it had taken, such as the folder's lock: a next app in this process may want it. */
@@ -402,6 +429,24 @@ class ColloquyApp implements AppWithTree {
 }
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
+
+function serverLimits(config: Config): Partial<ServerLimits> {
+  return {
+    bodyBytesMax: config.requestBytesMax,
+    requestBounds: { messagesMax: config.requestMessagesMax, messageBytesMax: config.messageBytesMax },
+    headerBytesMax: config.headerBytesMax,
+    connectionsMax: config.connectionsMax,
+    requestTimeoutMs: config.requestTimeoutMs,
+    keepAliveTimeoutMs: config.keepAliveTimeoutMs,
+    admitTimeoutMs: config.admitTimeoutMs,
+    eventStreamsMax: config.eventStreamsMax,
+    eventStream: {
+      pollMs: config.eventStreamPollMs,
+      heartbeatMs: config.eventStreamHeartbeatMs,
+      stallMs: config.eventStreamStallMs,
+    },
+  };
+}
 
 function webhookOf(channel: AppChannel | undefined) {
   const { verify, parse, refuse } = channel ?? {};
