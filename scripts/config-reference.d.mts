@@ -1,5 +1,2 @@
-/**
- * @param startHelp what `colloquy start --help` prints
- * @returns the whole of docs/config.md
- */
-export function configReference(config: typeof import("../src/config.ts"), startHelp: string): string;
+/** @returns the whole of docs/config.md */
+export function configReference(config: typeof import("../src/config.ts")): string;

@@ -12,42 +12,40 @@ const HEAD = `# Settings
 
 <!-- Made by scripts/config-reference.mjs from src/config.ts. Do not edit: change the schema and run the script. -->
 
-Each setting has an environment variable; some have a flag of \`colloquy start\`, secrets never. A flag beats the variable, and
-that the default. In code, \`createApp\` takes all but the settings of the http channel, which go to
-\`httpChannel({ deliverTo, secret })\`, and reads no variables. Whatever is not understood, unknown \`COLLOQUY_\` variables included,
-refuses the start with one line each. Bounds that must fit into each other (an inbox entry holds the largest message, a commit the
-largest turn) are checked at start, too.
+Each setting is one thing with three names: a flag of \`colloquy start\`, an environment variable, and an option in code. A flag
+beats the variable, and that the default; code is given its options and reads no variables. Secrets have no flag, since every
+process of a machine sees the arguments of others. A list is separated by commas as flag and variable, and an array as option.
+\`colloquy start --help\` shows the flags that are used most; all of these work.
+
+Whatever is not understood, unknown \`COLLOQUY_\` variables included, refuses the start with one line each. Bounds that must fit into
+each other (an inbox entry holds the largest message, a commit the largest turn) are checked at start, too.
 
 `;
 
 /**
  * @param {typeof import("../src/config.ts")} config
- * @param {string} startHelp what `colloquy start --help` prints
  * @returns {string} the whole page
  */
-export function configReference(config, startHelp) {
-  const flags = flagsByVariable(startHelp);
+export function configReference(config) {
   const defaults = config.resolveConfig({});
   const rows = config.CONFIG_KEYS.map((key) => {
-    const variable = config.variableOf(key);
-    const flag = flags.get(variable);
-    const names = [`\`${key}\``, `\`${variable}\``, flag === undefined ? "" : `\`${flag}\``];
-    return [...names, shownDefault(defaults[key]), taken(config, key), aboutOf(config, key)];
+    const flag = config.flagOf(key);
+    const names = [config.optionOf(key), config.variableOf(key)].map((name) => `\`${name}\``);
+    return [
+      flag === undefined ? "none" : `\`${flag}\``,
+      ...names.toReversed(),
+      shownDefault(defaults[key]),
+      taken(config, key),
+      aboutOf(config, key),
+    ];
   });
-  const titles = ["setting", "variable", "flag", "default", "takes", "what it is"];
+  const titles = ["flag", "environment", "option", "default", "takes", "what it is"];
   const lines = [titles, titles.map(() => "---"), ...rows].map((cells) => `| ${cells.map(cell).join(" | ")} |`);
   return `${HEAD}${lines.join("\n")}\n`;
 }
 
-/** Flags stand in the help with their variable behind them, wrapped to the width of a terminal. */
-function flagsByVariable(help) {
-  const text = help.replace(/\s+/g, " ");
-  const found = text.matchAll(/(--[a-z-]+) <[a-z]+> (?:(?! --[a-z]).)*?\b(REDIS_URL|COLLOQUY_[A-Z_]+)\)/g);
-  return new Map([...found].map(([, flag, variable]) => [variable, flag]));
-}
-
 /** Digits are not grouped: a value with commas in it would be refused. */
-const shownDefault = (value) => (value === undefined ? "" : `\`${value}\``);
+const shownDefault = (value) => (value === undefined || String(value) === "" ? "none" : `\`${value}\``);
 
 /** An empty variable is refused by every setting, with what it takes instead. */
 function taken(config, key) {
@@ -69,15 +67,7 @@ async function main() {
   const root = fileURLToPath(new URL("..", import.meta.url));
   const jiti = createJiti(import.meta.url, { fsCache: false });
   const config = await jiti.import(`${root}src/config.ts`);
-  const { runProgram } = await jiti.import(`${root}src/cli/program.ts`);
-  let help = "";
-  const stdout = {
-    write: (text) => {
-      help += text;
-    },
-  };
-  await runProgram({ argv: ["start", "--help"], environment: {}, stdout, stderr: stdout }, {});
-  writeFileSync(`${root}docs/config.md`, configReference(config, help));
+  writeFileSync(`${root}docs/config.md`, configReference(config));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) await main();

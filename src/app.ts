@@ -25,7 +25,7 @@ import { formatBorn, formatEntryId } from "./domain/position.ts";
 import { type Environment, PartEnvironment, pause, systemEnvironment } from "./environment.ts";
 import { ConfigError, causeOfStart, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
-import { createServer, type Server } from "./ingress/server.ts";
+import { createServer, type Server, type ServerLimits } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
 import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
@@ -174,7 +174,7 @@ class ColloquyApp implements AppWithTree {
   }
 
   #createServer(): Server {
-    const { host, port, requestBytesMax, requestMessagesMax, messageBytesMax } = this.#config;
+    const { host, port, allowedHosts, adminToken } = this.#config;
     const known = (channel: string, bot: string): AppChannel | undefined =>
       this.#bot(bot) ? this.#channels.get(channel) : undefined;
     return createServer({
@@ -183,10 +183,9 @@ class ColloquyApp implements AppWithTree {
       metrics: this.#metrics(),
       host,
       port,
-      limits: {
-        bodyBytesMax: requestBytesMax,
-        requestBounds: { messagesMax: requestMessagesMax, messageBytesMax },
-      },
+      allowedHosts,
+      adminToken,
+      limits: serverLimits(this.#config),
       readiness: () => {
         const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
         return reason === undefined ? { ready: true } : { ready: false, reason };
@@ -402,6 +401,24 @@ class ColloquyApp implements AppWithTree {
 }
 
 const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
+
+function serverLimits(config: Config): Partial<ServerLimits> {
+  return {
+    bodyBytesMax: config.requestBytesMax,
+    requestBounds: { messagesMax: config.requestMessagesMax, messageBytesMax: config.messageBytesMax },
+    headerBytesMax: config.headerBytesMax,
+    connectionsMax: config.connectionsMax,
+    requestTimeoutMs: config.requestTimeoutMs,
+    keepAliveTimeoutMs: config.keepAliveTimeoutMs,
+    admitTimeoutMs: config.admitTimeoutMs,
+    eventStreamsMax: config.eventStreamsMax,
+    eventStream: {
+      pollMs: config.eventStreamPollMs,
+      heartbeatMs: config.eventStreamHeartbeatMs,
+      stallMs: config.eventStreamStallMs,
+    },
+  };
+}
 
 function webhookOf(channel: AppChannel | undefined) {
   const { verify, parse, refuse } = channel ?? {};

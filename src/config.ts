@@ -48,10 +48,18 @@ const oneOf = <const Words extends readonly [string, ...string[]]>(
     .describe(about);
 const text = (error: string, isUsable: (value: string) => boolean) => z.string({ error }).refine(isUsable, { error });
 
+const HOSTS = "host names or addresses without port, separated by commas";
+const NO_HOSTS: readonly string[] = Object.freeze([]);
+
 const schema = z.strictObject({
   // where
   port: count(4_000, 0, 65_535, "TCP port of webhooks, health and admin; 0 takes a free one"),
   host: text("a host name or IP address without port", isHost).default("127.0.0.1").describe("address to listen on"),
+  allowedHosts: z
+    .array(text(HOSTS, isHost), { error: HOSTS })
+    .readonly()
+    .default(NO_HOSTS)
+    .describe("names under which pages, transcripts and /admin are asked besides the address, as behind a proxy"),
   dataDir: text("the path of a folder", isPath)
     .default(".data")
     .describe("folder of the node's id and of the embedded Redis"),
@@ -76,7 +84,7 @@ const schema = z.strictObject({
     .describe("key of the signature that webhook requests then need, e.g. from: openssl rand -hex 32"),
   adminToken: text(`a token of at least ${ADMIN_TOKEN_BYTES_MIN} bytes`, isSecretOf(ADMIN_TOKEN_BYTES_MIN))
     .optional()
-    .describe("bearer token of /admin away from loopback, e.g. from: openssl rand -hex 32"),
+    .describe("bearer token of /admin and /metrics for others than this machine, e.g. from: openssl rand -hex 32"),
 
   // ownership and durability
   shards: count(1, 1, 256, "units of ownership and commit; fixed when a namespace is first used"),
@@ -99,6 +107,22 @@ const schema = z.strictObject({
   dedupeMs: ms(600_000, SECOND_MS, 30 * DAY_MS, "how long a repeat of a message id is recognised"),
   transcriptMs: ms(30 * DAY_MS, 60_000, 3_650 * DAY_MS, "how long a transcript is kept after its last line"),
   drainSliceMs: ms(5, 1, SECOND_MS, "longest time one conversation keeps the thread before others have their turn"),
+
+  // the port
+  headerBytesMax: bytes(16 * KIB, 4 * KIB, "path and headers of one request; over it 431"),
+  connectionsMax: count(10_000, 16, 1_000_000, "connections open at once; further ones are cut"),
+  requestTimeoutMs: ms(15 * SECOND_MS, SECOND_MS, 10 * 60_000, "how long a request may take to arrive; over it 408"),
+  keepAliveTimeoutMs: ms(
+    72 * SECOND_MS,
+    SECOND_MS,
+    HOUR_MS,
+    "how long an idle connection is kept; longer than a load balancer in front keeps it",
+  ),
+  admitTimeoutMs: ms(10 * SECOND_MS, 100, 10 * 60_000, "how long a webhook waits to be stored; over it 503"),
+  eventStreamsMax: count(1_000, 1, 1_000_000, "event streams open at once; over it 503"),
+  eventStreamPollMs: ms(1_500, 100, 60_000, "how often an event stream looks for lines that other nodes committed"),
+  eventStreamHeartbeatMs: ms(15 * SECOND_MS, SECOND_MS, 10 * 60_000, "pause between comments on a silent event stream"),
+  eventStreamStallMs: ms(30 * SECOND_MS, SECOND_MS, 10 * 60_000, "how long a client may leave an event stream unread"),
 
   // admission
   requestMessagesMax: count(1_000, 1, 10_000, "messages of one webhook request"),
@@ -166,6 +190,11 @@ const PREFIX = "COLLOQUY_";
 /** Not settings: what the project's own tests read, and what Kubernetes sets for a Service named colloquy. */
 const NOT_SETTINGS = /^COLLOQUY_(?:COUNTS_FILE|SEED|TEST_.*|SERVICE_HOST|SERVICE_PORT(?:_.*)?|PORT_\d+_.*)$/;
 
+/** The option in code that sets a key: of createApp, or of the http channel that the app is given. */
+export function optionOf(key: ConfigKey): string {
+  return isHttpKey(key) ? `httpChannel({ ${HTTP_OPTIONS[key]} })` : key;
+}
+
 /** The environment variable of a key: `leaseTtlMs` is COLLOQUY_LEASE_TTL_MS; only `redis` has the name that everybody uses. */
 export function variableOf(key: ConfigKey): string {
   return key === "redis" ? "REDIS_URL" : PREFIX + key.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
@@ -179,8 +208,10 @@ export function withoutPassword(url: string): string {
 /** What a key means, for help texts: its description, default and variable. */
 export function helpOf(key: ConfigKey): string {
   const fallback = DEFAULTS[key];
-  return `${schema.shape[key].description} (${fallback === undefined ? "" : `default ${fallback}, `}${variableOf(key)})`;
+  return `${schema.shape[key].description} (${hasDefault(fallback) ? `default ${fallback}, ` : ""}${variableOf(key)})`;
 }
+
+const hasDefault = (value: unknown): boolean => value !== undefined && String(value) !== "";
 
 /**
  * The one way to a Config (G1, G2).
@@ -204,7 +235,7 @@ export function resolveConfig(
   if (parsed.success) problems.push(...tooSmall(parsed.data));
   else problems.push(...unusable(parsed.error, given));
   refuse(problems);
-  return Object.freeze(parsed.data!);
+  return Object.freeze({ ...parsed.data!, allowedHosts: parsed.data!.allowedHosts.map((name) => name.toLowerCase()) });
 }
 
 interface Given {
@@ -220,7 +251,7 @@ function giving(
   flags: ConfigFlags,
 ): Given | undefined {
   const flag = flags[key];
-  if (flag !== undefined) return { value: fromText(key, flag), from: flagOf(key) };
+  if (flag !== undefined) return { value: fromText(key, flag), from: flagOf(key) ?? key };
   const option = (options as Readonly<Record<string, unknown>>)[key];
   if (option !== undefined) return { value: option, from: "" };
   const variable = variableOf(key);
@@ -228,13 +259,20 @@ function giving(
   return inherited === undefined ? undefined : { value: fromText(key, inherited), from: variable };
 }
 
+/** A list is separated by commas; an empty text is none, so that it is refused. */
+function listFromText(value: string): unknown {
+  return value === "" ? value : value.split(",").map((item) => item.trim());
+}
+
 /** What is no plain decimal number stays a text, which the schema then refuses with the right words. */
 function fromText(key: ConfigKey, value: string): unknown {
+  if (Array.isArray(DEFAULTS[key])) return listFromText(value);
   return typeof DEFAULTS[key] === "number" && /^-?\d{1,16}(?:\.\d{1,16})?$/.test(value) ? Number(value) : value;
 }
 
-/** The flag of `colloquy start` that sets a key. */
-function flagOf(key: ConfigKey): string {
+/** The flag of `colloquy start` that sets a key; secrets have none (G3). */
+export function flagOf(key: ConfigKey): string | undefined {
+  if (SECRETS.has(key)) return undefined;
   return key === "dataDir" ? "--data" : `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
 }
 
@@ -291,7 +329,7 @@ function hintOf(key: ConfigKey, value: unknown): string {
     return "Kubernetes sets this variable for a Service named colloquy; give the pod enableServiceLinks: false";
   }
   const fallback = DEFAULTS[key];
-  return `${schema.shape[key].description}${fallback === undefined ? "" : `; default ${fallback}`}`;
+  return `${schema.shape[key].description}${hasDefault(fallback) ? `; default ${fallback}` : ""}`;
 }
 
 /** What must fit into what, so that the largest legal thing can always move on: a bound that cannot hold one jams for ever. */
@@ -317,6 +355,7 @@ const FITS: readonly { readonly into: ConfigKey; readonly what: string; size(con
   { into: "laneBacklogBytesMax", what: "turnReplyBytesMax", size: (c) => c.turnReplyBytesMax },
   { into: "outboxBytesMax", what: "commitBytesMax", size: (c) => c.commitBytesMax },
   { into: "transcriptBytesMax", what: "replyBytesMax", size: (c) => c.replyBytesMax },
+  { into: "connectionsMax", what: "eventStreamsMax + 1", size: (c) => c.eventStreamsMax + 1 },
   { into: "leaseTtlMs", what: "3 x ackDelayMs", size: (c) => 3 * c.ackDelayMs },
   { into: "leaseTtlMs", what: "3 x drainSliceMs", size: (c) => 3 * c.drainSliceMs },
 ];

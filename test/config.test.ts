@@ -30,6 +30,7 @@ describe("defaults", () => {
     expect(config).toEqual({
       port: 4_000,
       host: "127.0.0.1",
+      allowedHosts: [],
       dataDir: ".data",
       namespace: "colloquy",
       logLevel: "info",
@@ -43,6 +44,15 @@ describe("defaults", () => {
       dedupeMs: 600_000,
       transcriptMs: 2_592_000_000,
       drainSliceMs: 5,
+      headerBytesMax: 16_384,
+      connectionsMax: 10_000,
+      requestTimeoutMs: 15_000,
+      keepAliveTimeoutMs: 72_000,
+      admitTimeoutMs: 10_000,
+      eventStreamsMax: 1_000,
+      eventStreamPollMs: 1_500,
+      eventStreamHeartbeatMs: 15_000,
+      eventStreamStallMs: 30_000,
       requestMessagesMax: 1_000,
       requestBytesMax: 1_048_576,
       messageBytesMax: 262_144,
@@ -113,6 +123,19 @@ describe("precedence", () => {
         expect(read.map((config) => config.port)).toEqual([port, port, port]);
       }),
     );
+  });
+
+  test("a list is separated by commas as a flag and a variable, and an array as an option", () => {
+    const read = [
+      resolveConfig({ allowedHosts: ["chat.example.org", "10.0.0.5"] }),
+      resolveConfig({}, { COLLOQUY_ALLOWED_HOSTS: "chat.example.org,10.0.0.5" }),
+      resolveConfig({}, {}, { allowedHosts: "Chat.Example.org, 10.0.0.5" }),
+    ];
+    for (const { allowedHosts } of read) expect(allowedHosts).toEqual(["chat.example.org", "10.0.0.5"]);
+    for (const text of ["", ",", "a,,b", "https://a", "a:4000", "*"])
+      expect(refusal({}, { COLLOQUY_ALLOWED_HOSTS: text }).join()).toMatch(
+        /^allowedHosts: COLLOQUY_ALLOWED_HOSTS is .+, not host names or addresses without port, separated by commas \(/,
+      );
   });
 
   test("what does not begin with COLLOQUY_ is nobody's business", () => {
@@ -244,6 +267,7 @@ describe("bounds that must fit into each other", () => {
     ["laneBacklogBytesMax", { laneBacklogBytesMax: 1_000_000 }, "less than turnReplyBytesMax"],
     ["outboxBytesMax", { outboxBytesMax: 4_000_000 }, "less than commitBytesMax"],
     ["residentBytesMax", { stateBytesMax: 2_097_152, residentBytesMax: 1_048_576 }, "less than stateBytesMax"],
+    ["connectionsMax", { connectionsMax: 500 }, "less than eventStreamsMax + 1 (1001)"],
     ["leaseTtlMs", { leaseTtlMs: 1_000, ackDelayMs: 400 }, "less than 3 x ackDelayMs (1200)"],
   ])("%s is refused when it cannot hold what must go into it", (key, options, reason) => {
     const lines = refusal(options).filter((line) => line.startsWith(`${key}: `));

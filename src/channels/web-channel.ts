@@ -7,7 +7,8 @@
 
 import { transcriptBotLine } from "../domain/transcript.ts";
 import { ConfigError } from "../errors.ts";
-import type { Channel, ParseResult, WebhookChannel, WebhookHeaders } from "./channel.ts";
+import type { Channel, ParseResult, WebhookChannel } from "./channel.ts";
+import { isFromAnotherSite } from "./cross-site.ts";
 import { parseHttpBody } from "./http-inbound.ts";
 
 export interface WebChannelOptions {
@@ -23,7 +24,7 @@ export function webChannel({ origins = [] }: WebChannelOptions = {}): Channel & 
   return {
     name: WEB_CHANNEL,
     delivery: "transcript",
-    refuse: (headers) => refusal(headers, known),
+    refuse: (headers) => (isFromAnotherSite(headers, known) ? FOREIGN : undefined), // B1, B2
     verify: () => true,
     parse: (raw, bot, bounds) => {
       const parsed = parseHttpBody(raw, bot, WEB_CHANNEL, bounds);
@@ -48,23 +49,6 @@ function isArray(raw: Uint8Array): boolean {
 }
 
 const FOREIGN = "this channel takes requests of its own pages only, and this one comes from another site";
-
-/** B1, B2. `none` is what the user typed into the address bar. */
-function refusal(headers: WebhookHeaders, known: ReadonlySet<string>): string | undefined {
-  const { origin, host } = headers;
-  if (typeof origin === "string" && known.has(origin)) return undefined;
-  const site = headers["sec-fetch-site"];
-  if (site !== undefined && site !== "same-origin" && site !== "none") return FOREIGN;
-  if (origin === undefined) return undefined;
-  return typeof origin === "string" && typeof host === "string" && hostOf(origin) === host.toLowerCase()
-    ? undefined
-    : FOREIGN;
-}
-
-/** Host and port as a browser writes them into Host; the scheme may be a proxy's. */
-function hostOf(origin: string): string | undefined {
-  return URL.canParse(origin) ? new URL(origin).host : undefined; // "null" is no URL
-}
 
 function checkedOrigin(text: string): string {
   if (URL.canParse(text) && new URL(text).origin === text) return text;

@@ -4,25 +4,34 @@
 //   P1. Wrong usage and wrong settings exit 2, with the usage or one line for each problem on stderr, and start nothing.
 //   P2. Help and version asked for go to stdout and exit 0.
 
-import { Command, CommanderError } from "commander";
-import { type ConfigFlags, type ConfigKey, helpOf } from "../config.ts";
+import { Command, CommanderError, Option } from "commander";
+import { CONFIG_KEYS, type ConfigFlags, type ConfigKey, flagOf, helpOf } from "../config.ts";
 import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
 import { packageVersion } from "./package-version.ts";
 import { type StartParts, start, type Terminal } from "./start-command.ts";
 
-/** Flags of `start`, by the key they set. */
-const START_FLAGS: readonly (readonly [key: ConfigKey, flag: string])[] = [
-  ["port", "--port <number>"],
-  ["host", "--host <address>"],
-  ["redis", "--redis <url>"],
-  ["dataDir", "--data <folder>"],
-  ["deliverTo", "--deliver-to <url>"],
-  ["order", "--order <order>"],
-  ["durability", "--durability <level>"],
-  ["shards", "--shards <number>"],
-  ["namespace", "--namespace <name>"],
-  ["logLevel", "--log-level <level>"],
-];
+/** What the help shows of the flags of `start`, with the name of what each takes. */
+const SHOWN_FLAGS: Readonly<Partial<Record<ConfigKey, string>>> = {
+  port: "number",
+  host: "address",
+  allowedHosts: "names",
+  redis: "url",
+  dataDir: "folder",
+  deliverTo: "url",
+  order: "order",
+  durability: "level",
+  shards: "number",
+  namespace: "name",
+  logLevel: "level",
+};
+
+/** Every setting but the secrets; those that the help leaves out stand in docs/config.md. */
+const START_FLAGS: readonly { readonly key: ConfigKey; readonly option: Option }[] = CONFIG_KEYS.flatMap((key) => {
+  const flag = flagOf(key);
+  if (flag === undefined) return [];
+  const option = new Option(`${flag} <${SHOWN_FLAGS[key] ?? "value"}>`, helpOf(key));
+  return [{ key, option: SHOWN_FLAGS[key] === undefined ? option.hideHelp() : option }];
+});
 
 const EXAMPLES = `
 Examples:
@@ -32,8 +41,8 @@ Examples:
 `;
 
 const START_NOTES = `
-Every other setting has a variable too, e.g. COLLOQUY_LEASE_TTL_MS=5000. Secrets have only that:
-COLLOQUY_HTTP_SECRET, COLLOQUY_ADMIN_TOKEN.
+Every other setting has a flag and a variable too, e.g. --lease-ttl-ms 5000 or COLLOQUY_LEASE_TTL_MS=5000. Secrets have
+only the variable: COLLOQUY_HTTP_SECRET, COLLOQUY_ADMIN_TOKEN. docs/config.md lists them all.
 
 Exit codes: 0 stopped by a signal, 1 crashed, 2 wrong usage or setting, 3 Redis unsafe, or the embedded one cannot run.
 ${EXAMPLES}`;
@@ -78,13 +87,13 @@ function describeProgram(terminal: Terminal, run: (file: string, flags: ConfigFl
     .description("Runs a bot until SIGTERM or ctrl-c.")
     .argument("<bot>", "file whose default export is a bot or a list of bots: .ts, .js, .mjs, .cjs")
     .addHelpText("after", START_NOTES);
-  for (const [key, flag] of START_FLAGS) command.option(flag, helpOf(key));
-  command.action((file: string, options: Readonly<Record<string, string>>) => run(file, flagsOf(command, options)));
+  for (const { option } of START_FLAGS) command.addOption(option);
+  command.action((file: string, options: Readonly<Record<string, string>>) => run(file, flagsOf(options)));
   return program;
 }
 
-function flagsOf(command: Command, options: Readonly<Record<string, string>>): ConfigFlags {
-  return Object.fromEntries(START_FLAGS.map(([key], i) => [key, options[command.options[i]!.attributeName()]]));
+function flagsOf(options: Readonly<Record<string, string>>): ConfigFlags {
+  return Object.fromEntries(START_FLAGS.map(({ key, option }) => [key, options[option.attributeName()]]));
 }
 
 const isAskedFor = ({ code, exitCode }: CommanderError): boolean =>

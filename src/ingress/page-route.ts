@@ -8,6 +8,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { WebhookHeaders } from "../channels/channel.ts";
+import { askerOf, isOnThisMachine } from "./guard.ts";
 import { sendProblem } from "./problem.ts";
 
 export interface PagePort {
@@ -67,8 +68,6 @@ export function pageRoutes(server: FastifyInstance, page: PagePort): void {
 function info(page: PagePort, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const refusal = page.refuse?.(request.headers);
   if (refusal !== undefined) return sendProblem(reply, { status: 403, detail: refusal });
-  const pid = isLoopback(request.socket.remoteAddress) ? page.pid : undefined;
+  const pid = isOnThisMachine(askerOf(request)) ? page.pid : undefined;
   return reply.header("cache-control", "no-store").send({ bots: page.bots, pid });
 }
-
-const isLoopback = (address = ""): boolean => /^(?:::ffff:)?127\.|^::1$/.test(address);

@@ -6,6 +6,8 @@
 //   G2. Slow, oversized and malformed requests end by a limit, and cost others nothing.
 //   G3. `stop` takes no new work, finishes what is in flight, and ends within `stopTimeoutMs`.
 //   G4. Neither a URL, nor a header, nor a body is logged.
+//   G5. Only health is for everybody: pages and transcripts are served under a name of this node, /admin and /metrics to whom
+//       the guard lets through (guard.ts).
 
 import { STATUS_CODES } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -16,7 +18,9 @@ import type { Environment, Timer } from "../environment.ts";
 import { ConfigError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Metrics } from "../metrics.ts";
+import { type AdminRoute, adminGroup } from "./admin-route.ts";
 import { EVENT_STREAM_LIMITS, type EventStreamLimits } from "./event-stream.ts";
+import { askerOf, createGuard, type Guard, NOT_FOUND } from "./guard.ts";
 import { type PagePort, pagePaths, pageRoutes } from "./page-route.ts";
 import { PROBLEM_TYPE, type Problem, problemJson, problemOf, sendProblem } from "./problem.ts";
 import {
@@ -34,6 +38,10 @@ export interface ServerLimits {
   readonly bodyBytesMax: number;
   /** What that body may hold. */
   readonly requestBounds: RequestBounds;
+  /** Request line and headers together, bytes; more is 431. */
+  readonly headerBytesMax: number;
+  /** Connections open at once, event streams included; further ones are cut before they say anything. */
+  readonly connectionsMax: number;
   /** From the first to the last byte of a request, ms. */
   readonly requestTimeoutMs: number;
   /** How long an idle connection is kept, ms; longer than a load balancer in front keeps it. */
@@ -49,6 +57,8 @@ export interface ServerLimits {
 
 export const SERVER_LIMITS: ServerLimits = {
   bodyBytesMax: 1_048_576,
+  headerBytesMax: 16_384,
+  connectionsMax: 10_000,
   requestBounds: REQUEST_BOUNDS,
   requestTimeoutMs: 15_000,
   keepAliveTimeoutMs: 72_000,
@@ -77,7 +87,13 @@ export interface ServerOptions {
     readonly transcript: FindTranscript;
     /** The chat page; without it there is nothing at `/`. */
     readonly page?: PagePort | undefined;
+    /** Behind the guard, beside /metrics. */
+    readonly admin?: readonly AdminRoute[] | undefined;
   };
+  /** Names under which it is asked besides its address; lower case, without port. */
+  readonly allowedHosts?: readonly string[] | undefined;
+  /** Opens /admin and /metrics to others than this machine. */
+  readonly adminToken?: string | undefined;
   readonly limits?: Partial<ServerLimits>;
 }
 
@@ -102,6 +118,8 @@ const PARAM_LENGTH_MAX = 2_048;
 /** How often connections are checked for `requestTimeoutMs`; Node's default would let 15 s become 45. */
 const CONNECTION_CHECK_MS = 1_000;
 const IDLE_SWEEP_MS = 20;
+/** Lines of headers that are looked at; Node ignores those after them. */
+const HEADERS_MAX = 100;
 
 export function createServer(options: ServerOptions): Server {
   const limits = { ...SERVER_LIMITS, ...options.limits };
@@ -154,22 +172,32 @@ function build(
   streams: EventStreams,
 ): FastifyInstance {
   const { environment, log, readiness, routes } = options;
+  const guard = createGuard({
+    host: options.host,
+    allowedHosts: options.allowedHosts ?? [],
+    adminToken: options.adminToken,
+  });
   const http = fastify({
     logger: false, // G4: what is worth a line is logged here, with fields that are known
     requestTimeout: limits.requestTimeoutMs,
+    connectionTimeout: 0, // an event stream is silent for long; who sends nothing ends by one of the other three
     keepAliveTimeout: limits.keepAliveTimeoutMs,
+    bodyLimit: limits.bodyBytesMax,
     forceCloseConnections: "idle",
     return503OnClosing: false, // its 503 is not problem JSON; what still comes finds the gate closed (G1)
     trustProxy: false,
     routerOptions: { maxParamLength: PARAM_LENGTH_MAX },
     http: {
       requestTimeout: limits.requestTimeoutMs,
+      maxHeaderSize: limits.headerBytesMax,
       headersTimeout: limits.requestTimeoutMs, // else a connection that says nothing has 60 s (G2)
       connectionsCheckingInterval: Math.min(CONNECTION_CHECK_MS, limits.requestTimeoutMs),
     },
     clientErrorHandler: (error, socket) => refuseConnection(error.code, socket),
     frameworkErrors: (error, _request, reply) => sendProblem(reply as unknown as FastifyReply, problemOf(error)),
   });
+  http.server.maxHeadersCount = HEADERS_MAX;
+  http.server.maxConnections = limits.connectionsMax;
   http.removeAllContentTypeParsers(); // a body sent to where none is read is 404 or 405, not a complaint about its type
   closeConnectionsWhileStopping(http);
 
@@ -183,28 +211,29 @@ function build(
   });
   http.setNotFoundHandler((_request, reply) => sendProblem(reply, NOT_FOUND));
 
-  healthRoutes(http, readiness, options.metrics);
-  transcriptRoutes(http, { environment, find: routes.transcript, streams, eventStream: limits.eventStream });
-  if (routes.page) pageRoutes(http, routes.page);
-  http.register(webhookRoute({ environment, find: routes.webhook, gate, ...limits }));
-  for (const path of [
-    "/livez",
-    "/readyz",
-    "/metrics",
-    TRANSCRIPT_PATH,
-    RECORD_PATH,
-    ...(routes.page ? pagePaths() : []),
-  ])
-    refuseOtherMethods(http, path, ["GET", "HEAD"]);
+  healthRoutes(http, readiness);
+  http.register(adminGroup({ guard, metrics: options.metrics, routes: routes.admin ?? [] }));
+  http.register(async (scope) => {
+    refuseOtherNames(scope, guard); // G5
+    transcriptRoutes(scope, { environment, find: routes.transcript, streams, eventStream: limits.eventStream });
+    if (routes.page) pageRoutes(scope, routes.page);
+  });
+  http.register(webhookRoute({ environment, find: routes.webhook, gate, guard, ...limits }));
+  const read = ["/livez", "/readyz", TRANSCRIPT_PATH, RECORD_PATH, ...(routes.page ? pagePaths() : [])];
+  for (const path of read) refuseOtherMethods(http, path, ["GET", "HEAD"]);
   refuseOtherMethods(http, EVENTS_PATH, ["GET"]);
   refuseOtherMethods(http, WEBHOOK_PATH, ["POST"]);
   return http;
 }
 
-const NOT_FOUND: Problem = { status: 404, detail: "there is nothing at this path" };
+function refuseOtherNames(scope: FastifyInstance, guard: Guard): void {
+  scope.addHook("onRequest", async (request, reply) => {
+    const refusal = guard.page(askerOf(request));
+    return refusal && sendProblem(reply, refusal);
+  });
+}
 
-function healthRoutes(http: FastifyInstance, readiness: () => Readiness, metrics: Metrics): void {
-  http.get("/metrics", async (_request, reply) => reply.type(metrics.contentType).send(await metrics.text()));
+function healthRoutes(http: FastifyInstance, readiness: () => Readiness): void {
   http.get("/livez", async (_request, reply) => reply.header("cache-control", "no-store").send({ live: true }));
   http.get("/readyz", async (_request, reply) => {
     const { ready, reason } = readiness();

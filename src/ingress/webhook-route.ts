@@ -1,7 +1,7 @@
 // Webhook route: from one request to admitted messages and a 202; keeps no state but the gate.
 //
 // Invariants
-//   W1. Checks run in one order: 404, 403, 415, 413, 401, 400, 422, then what depends on the state of the node, 429 and 503.
+//   W1. Checks run in one order: 404, 421, 403, 415, 413, 401, 400, 422, then what depends on the state of the node, 429 and 503.
 //       A wrong request is told so even while nothing can be admitted.
 //   W2. 400 to 422: nothing of the request was admitted. 202: all of it is durable.
 //   W3. Every request is answered: admission that takes longer than its bound is a 503, and its outcome unknown.
@@ -10,6 +10,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { Admit, AdmitOutcome, RequestBounds, WebhookChannel } from "../channels/channel.ts";
 import type { Inbound } from "../domain/message.ts";
 import type { Environment } from "../environment.ts";
+import { askerOf, type Guard } from "./guard.ts";
 import { RETRY_AFTER_DEFAULT_MS, sendProblem } from "./problem.ts";
 
 /** The channel that takes messages for a bot; undefined if there is no such channel or bot. */
@@ -19,6 +20,7 @@ export interface WebhookRouteOptions {
   readonly environment: Environment;
   readonly find: FindWebhook;
   readonly gate: WebhookGate;
+  readonly guard: Guard;
   readonly bodyBytesMax: number;
   readonly requestBounds: RequestBounds;
   /** W3, ms. */
@@ -69,7 +71,7 @@ export const WEBHOOK_PATH = "/channels/:channel/:bot";
 
 /** A plugin: its own content type parser gives the raw body, which is what a signature is over. */
 export function webhookRoute(options: WebhookRouteOptions): (scope: FastifyInstance) => Promise<void> {
-  const { find, gate, environment, bodyBytesMax, requestBounds, admitTimeoutMs } = options;
+  const { find, gate, guard, environment, bodyBytesMax, requestBounds, admitTimeoutMs } = options;
   return async (scope) => {
     scope.addContentTypeParser("*", { parseAs: "buffer", bodyLimit: bodyBytesMax }, (_request, body, done) =>
       done(null, body),
@@ -96,6 +98,8 @@ export function webhookRoute(options: WebhookRouteOptions): (scope: FastifyInsta
     const { channel, bot } = request.params as Params;
     const port = find(channel, bot);
     if (!port) return sendProblem(reply, UNKNOWN);
+    const misdirected = guard.webhook(askerOf(request));
+    if (misdirected) return sendProblem(reply, misdirected);
     const refusal = port.refuse?.(request.headers);
     if (refusal !== undefined) return sendProblem(reply, { status: 403, detail: refusal });
     if (!isJson(request.headers["content-type"])) return sendProblem(reply, NOT_JSON);

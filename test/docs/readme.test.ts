@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { CONFIG_KEYS, flagOf } from "../../src/config.ts";
 import { run } from "../cli/support/fake-terminal.ts";
 import { anchors, type CodeBlock, codeBlocks, localLinks, type Page, pages, prose, ROOT } from "./support/markdown.ts";
 
@@ -71,7 +72,7 @@ describe("commands that the pages name", () => {
   test("have flags that colloquy start has", async () => {
     const help = run(["start", "--help"]);
     await help.code;
-    const known = new Set(help.stdout().match(/--[a-z-]+/g));
+    const known = new Set([...(help.stdout().match(/--[a-z-]+/g) ?? []), ...CONFIG_KEYS.map(flagOf)]);
     const starts = commands.filter((line) => /\bcolloquy start\b|main\.js start\b|\bnpm start --/.test(line));
     expect(starts).not.toEqual([]);
     const flags = starts.flatMap((line) => line.split("#")[0]!.match(/(?<=\s)--[a-z-]+/g) ?? []);
