@@ -1,5 +1,6 @@
 // Keys: every Redis key is built here. All keys of a shard share one hash tag, so that one script may see them in a cluster.
 
+import type { ConversationKey } from "../domain/ids.ts";
 import { ConfigError } from "../errors.ts";
 
 export interface ShardKeys {
@@ -31,6 +32,16 @@ export function checkNamespace(ns: string): string {
     throw new ConfigError("namespace", `${JSON.stringify(ns)} is not usable; take 1 to 64 of A-Z a-z 0-9 . _ : -`);
   }
   return ns;
+}
+
+/** What SCAN matches the records of all shards with; no character of a namespace means anything there. */
+export const anyRecord = (ns: string): string => `${ns}:{*}:c:*`;
+
+/** Whose record a key is; null if it is none of this namespace. */
+export function placeOfRecord(ns: string, name: string): { shard: number; key: ConversationKey } | null {
+  if (!name.startsWith(`${ns}:{`)) return null;
+  const [, tag, key] = /^\{(\d{2,3})\}:c:(.+)$/s.exec(name.slice(ns.length + 1)) ?? [];
+  return tag === undefined ? null : { shard: Number(tag), key: key as ConversationKey };
 }
 
 export const metaKey = (ns: string): string => `${ns}:meta`;

@@ -20,7 +20,9 @@ import {
   type Owner,
   type ReleaseReply,
   type RenewReply,
+  SCAN_START,
   SCHEMA_VERSION,
+  type ScanPage,
   type ShardStore,
   type Store,
   type StoredConversation,
@@ -152,6 +154,20 @@ export class MemoryStore implements Store {
     return store;
   }
 
+  /** The cursor is the last key of the step before. */
+  async scanConversations({ cursor, count }: { cursor: string; count: number }): Promise<ScanPage> {
+    if (this.#isClosed) throw closedError("scanConversations");
+    const all = [...this.data.shards].flatMap(([shard, { records }]) =>
+      Array.from(records.keys(), (key) => ({ shard, key, place: `${shard} ${key}` })),
+    );
+    const rest = all.filter(({ place }) => cursor === SCAN_START || place > cursor);
+    const page = rest.sort((a, b) => (a.place < b.place ? -1 : 1)).slice(0, count);
+    return {
+      cursor: page.length < rest.length ? page.at(-1)!.place : SCAN_START,
+      found: page.map(({ shard, key }) => ({ shard, key })),
+    };
+  }
+
   isReady(): boolean {
     return !this.#isClosed;
   }
@@ -185,10 +201,10 @@ export class MemoryShardStore implements ShardStore {
   }
 
   async owner(): Promise<Owner> {
-    const { node, epoch, n, leaseEndMs, clean, deadCount, deadBytes } = this.#data;
+    const { node, epoch, n, leaseEndMs, clean, inboxBytes, deadCount, deadBytes } = this.#data;
     const leaseRemainingMs = Math.max(0, leaseEndMs - this.#nowMs());
     const deadLetters = { count: deadCount, bytes: deadBytes };
-    return { node, epoch, n, leaseRemainingMs, clean: epoch === 0 || clean, deadLetters };
+    return { node, epoch, n, leaseRemainingMs, clean: epoch === 0 || clean, inboxBytes, deadLetters };
   }
 
   async acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply> {
@@ -281,6 +297,11 @@ export class MemoryShardStore implements ShardStore {
   async readAcks(): Promise<{ entry: EntryId; done: Uint8Array }[]> {
     this.#checkOpen("readAcks");
     return Array.from(this.#data.acks, ([id, done]) => ({ entry: parseEntryId(id), done }));
+  }
+
+  async readLane(key: ConversationKey): Promise<Uint8Array | null> {
+    this.#checkOpen("readLane");
+    return this.#data.lanes.get(key) ?? null;
   }
 
   async readLanes(): Promise<{ key: ConversationKey; state: Uint8Array }[]> {

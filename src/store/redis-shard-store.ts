@@ -63,12 +63,12 @@ export class RedisShardStore implements ShardStore {
   async owner(): Promise<Owner> {
     const connection = this.#connections.lease();
     const during = this.#during("owner");
-    const fields = ["node", "epoch", "n", "lease_end", "clean", "dead_count", "dead_bytes"];
+    const fields = ["node", "epoch", "n", "lease_end", "clean", "inbox_bytes", "dead_count", "dead_bytes"];
     const [time, stored] = await Promise.all([
       connection.send("time", [], during),
       connection.send("hmget", [this.#keys.owner, ...fields], during),
     ]);
-    const [node, epoch, n, leaseEnd, clean, deadCount, deadBytes] = texts(stored, during);
+    const [node, epoch, n, leaseEnd, clean, inboxBytes, deadCount, deadBytes] = texts(stored, during);
     const [seconds, micros] = texts(time, during);
     const nowMs = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
     return {
@@ -77,6 +77,7 @@ export class RedisShardStore implements ShardStore {
       n: Number(n ?? 0),
       leaseRemainingMs: Math.max(0, Number(leaseEnd ?? 0) - nowMs),
       clean: epoch === null || clean === "1",
+      inboxBytes: Number(inboxBytes ?? 0),
       deadLetters: { count: Number(deadCount ?? 0), bytes: Number(deadBytes ?? 0) },
     };
   }
@@ -147,6 +148,11 @@ export class RedisShardStore implements ShardStore {
   async readAcks(): Promise<{ entry: EntryId; done: Uint8Array }[]> {
     const fields = await this.#readHash(this.#keys.acks, this.#during("readAcks"));
     return fields.map(([id, done]) => ({ entry: parseEntryId(id), done }));
+  }
+
+  async readLane(key: ConversationKey): Promise<Uint8Array | null> {
+    const during = this.#during("readLane");
+    return copyOrNull(await this.#connections.query().send("hget", [this.#keys.lanes, key], during), during);
   }
 
   async readLanes(): Promise<{ key: ConversationKey; state: Uint8Array }[]> {

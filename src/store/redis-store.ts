@@ -2,7 +2,7 @@
 
 import type { Environment } from "../environment.ts";
 import { ConfigError } from "../errors.ts";
-import { checkNamespace, metaKey, shardTag } from "./keys.ts";
+import { anyRecord, checkNamespace, metaKey, placeOfRecord, shardTag } from "./keys.ts";
 import {
   type ConnectionSettings,
   connectionOptions,
@@ -12,7 +12,7 @@ import {
 } from "./redis-connection.ts";
 import { RedisShardStore, type ShardConnections } from "./redis-shard-store.ts";
 import { Scripts } from "./scripts.ts";
-import { type NamespaceMeta, SCHEMA_VERSION, type Store, type StoreFacts } from "./shard-store.ts";
+import { type NamespaceMeta, SCHEMA_VERSION, type ScanPage, type Store, type StoreFacts } from "./shard-store.ts";
 import { closedError, toStoreError, unexpectedReply } from "./store-error.ts";
 
 export interface RedisStoreOptions {
@@ -108,6 +108,14 @@ export class RedisStore implements Store {
       this.#shards.set(shard, store);
     }
     return store;
+  }
+
+  async scanConversations(request: { cursor: string; count: number }): Promise<ScanPage> {
+    const wanted = [request.cursor, "MATCH", anyRecord(this.#namespace), "COUNT", request.count];
+    const reply = await this.#query.send("scan", wanted, "scanConversations");
+    if (!Array.isArray(reply) || !Array.isArray(reply[1])) throw unexpectedReply("scanConversations");
+    const found = reply[1].map((name) => placeOfRecord(this.#namespace, asText(name)));
+    return { cursor: asText(reply[0]), found: found.filter((place) => place !== null) };
   }
 
   isReady(): boolean {

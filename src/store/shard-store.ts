@@ -21,6 +21,8 @@ export interface Owner {
   readonly leaseRemainingMs: number;
   /** Whether that owner released the shard after draining. */
   readonly clean: boolean;
+  /** Entries of the inbox together, as counted when it was acquired and kept since. */
+  readonly inboxBytes: number;
   /** Of all owners together. */
   readonly deadLetters: { readonly count: number; readonly bytes: number };
 }
@@ -114,6 +116,8 @@ export interface ShardStore {
   /** In the order of `keys`. */
   load(keys: readonly ConversationKey[]): Promise<StoredConversation[]>;
   readAcks(): Promise<{ entry: EntryId; done: Uint8Array }[]>;
+  /** Of one conversation; null for a lane that flows. */
+  readLane(key: ConversationKey): Promise<Uint8Array | null>;
   readLanes(): Promise<{ key: ConversationKey; state: Uint8Array }[]>;
   commit(commit: Commit): Promise<CommitReply>;
   /** Lines after `after`, oldest first. */
@@ -149,11 +153,26 @@ export interface StoreFacts {
   readonly maxMemoryBytes: number;
 }
 
+export interface ScanPage {
+  readonly cursor: string;
+  readonly found: readonly { readonly shard: number; readonly key: ConversationKey }[];
+}
+
+/** Where a scan begins, and what it gives at its end. */
+export const SCAN_START = "0";
+
 export interface Store {
   /** Creates the namespace's meta on first use, else reads it: the stored values win over `wanted`. The caller compares. */
   openNamespace(wanted: { shards: number; hashKey: Uint8Array }): Promise<NamespaceMeta>;
   facts(): Promise<StoreFacts>;
   shard(shard: number): ShardStore;
+  /**
+   * One step through the conversations that have a record, of all shards, in no order. What has one from the first step to the last
+   * is found once at least; what comes or goes meanwhile may be.
+   * @param request.cursor `SCAN_START`, then what the step before gave, until that is `SCAN_START` again
+   * @param request.count  how many keys of the store are looked at, about; a step may find none
+   */
+  scanConversations(request: { cursor: string; count: number }): Promise<ScanPage>;
   /** Whether Redis answers now. */
   isReady(): boolean;
   /** Calls back on each change of `isReady`; returns the way to stop that. */

@@ -3,7 +3,13 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { type ConversationKey, conversationKey } from "../../src/domain/ids.ts";
 import { ENTRY_ZERO, type EntryId, formatEntryId } from "../../src/domain/position.ts";
-import type { Commit, ConversationWrite, ShardStore, Store } from "../../src/store/shard-store.ts";
+import {
+  type Commit,
+  type ConversationWrite,
+  SCAN_START,
+  type ShardStore,
+  type Store,
+} from "../../src/store/shard-store.ts";
 import { clockPasses } from "../support/clock-passes.ts";
 
 /** One implementation, with back doors that the port has not. */
@@ -110,6 +116,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
           n: 0,
           leaseRemainingMs: 0,
           clean: true,
+          inboxBytes: 0,
           deadLetters: { count: 0, bytes: 0 },
         });
         expect(await shard.acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS })).toEqual({
@@ -296,6 +303,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
           n: 0,
           leaseRemainingMs: 0,
           clean: true,
+          inboxBytes: 1,
           deadLetters: { count: 0, bytes: 0 },
         });
       });
@@ -308,6 +316,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
         expect(over).toEqual({ kind: "over", inboxBytes: 10 });
         await shard.commit({ ...emptyCommit(epoch, 1), inboxDone: [id], inboxDoneBytes: 8 });
         expect(await shard.append(bytes("b"), 10)).toMatchObject({ kind: "appended", inboxBytes: 3 });
+        expect((await shard.owner()).inboxBytes).toBe(3);
       });
     });
 
@@ -480,6 +489,8 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
             [key("ö🙂"), ""],
           ]),
         );
+        const single = await Promise.all(["c1", "c2", "ö🙂"].map((name) => shard.readLane(key(name))));
+        expect(single.map(text)).toEqual([null, "2", ""]);
       });
 
       test("more records, ids, lines and ids of done entries than Lua's stack holds", async () => {
@@ -604,6 +615,57 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
         shard = harness.store.shard(shardNumber);
         await appended("a");
         expect(await shard.readInbox({ after: ENTRY_ZERO, count: 10, blockMs: 1_000 })).toHaveLength(1);
+      });
+    });
+
+    describe("scanConversations", () => {
+      async function scanned(count: number): Promise<{ names: string[]; steps: number }> {
+        const names: string[] = [];
+        let steps = 0;
+        for (let cursor = SCAN_START; steps === 0 || cursor !== SCAN_START; steps += 1) {
+          const page = await harness.store.scanConversations({ cursor, count });
+          for (const found of page.found) if (found.shard === shardNumber) names.push(found.key);
+          cursor = page.cursor;
+        }
+        return { names, steps };
+      }
+
+      test("finds each conversation that has a record, whatever its id, and nothing else", async () => {
+        const ids = [
+          ...Array.from({ length: 300 }, (_, i) => `c${i}`),
+          "a:c:b",
+          "{x}",
+          "ö🙂",
+          "a\nb",
+          "*",
+          " ",
+          "}:c:1:a1:b",
+        ];
+        const epoch = await acquired();
+        const change = { ids: { kind: "append", bytes: bytes("x") }, transcript: [bytes("line")] } as const;
+        await shard.commit({ ...emptyCommit(epoch, 1), conversations: ids.map((id) => write(id, "r", change)) });
+        await appended("entry");
+        for (const count of [10, 100, 10_000]) {
+          const { names, steps } = await scanned(count);
+          expect([...new Set(names)].sort()).toEqual(ids.map(key).sort());
+          if (count === 10) expect(steps).toBeGreaterThan(10);
+        }
+      });
+
+      test("finds all that stay while others come and go", async () => {
+        const epoch = await acquired();
+        const stay = Array.from({ length: 100 }, (_, i) => write(`stay${i}`, "r"));
+        await shard.commit({ ...emptyCommit(epoch, 1), conversations: stay });
+        const names = new Set<string>();
+        let n = 1;
+        for (let cursor = SCAN_START; n === 1 || cursor !== SCAN_START; ) {
+          n += 1;
+          const page = await harness.store.scanConversations({ cursor, count: 20 });
+          for (const { key: found } of page.found) names.add(found);
+          await shard.commit({ ...emptyCommit(epoch, n), conversations: [write(`new${n}`, "r")] });
+          cursor = page.cursor;
+        }
+        for (const { key: name } of stay) expect(names).toContain(name);
       });
     });
 

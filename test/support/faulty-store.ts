@@ -64,6 +64,7 @@ export class FaultyStore {
     this.store = {
       openNamespace: guard("openNamespace", (wanted) => inner.openNamespace(wanted)),
       facts: guard("facts", () => inner.facts()),
+      scanConversations: guard("scanConversations", (request) => inner.scanConversations(request)),
       isReady: () => inner.isReady(),
       onReadyChange: (listener) => inner.onReadyChange(listener),
       close: () => inner.close(),
@@ -82,6 +83,7 @@ export class FaultyStore {
           readOutbox: guard("readOutbox", (request) => shard.readOutbox(request)),
           load: guard("load", (keys) => shard.load(keys)),
           readAcks: guard("readAcks", () => shard.readAcks()),
+          readLane: guard("readLane", (key) => shard.readLane(key)),
           readLanes: guard("readLanes", () => shard.readLanes()),
           commit: guard("commit", (commit) => shard.commit(commit)),
           readTranscript: guard("readTranscript", (key, request) => shard.readTranscript(key, request)),
