@@ -106,6 +106,8 @@ export class Committer {
   #scheduled = false;
   #ackTimer: Timer | null = null;
   #flying = false;
+  /** Conversations in the commit that flies. */
+  #inFlight = 0;
   #ended = false;
   #idle: (() => void)[] = [];
   lastAppliedAtMs: number;
@@ -176,6 +178,16 @@ export class Committer {
     });
   }
 
+  /** Number of the last commit that was applied. */
+  get applied(): number {
+    return this.#n;
+  }
+
+  /** Conversations with decided work that no commit has confirmed. */
+  get uncommitted(): number {
+    return this.#dirty.size + this.#inFlight;
+  }
+
   /** A commit renews the lease as well: while one is under way, or was confirmed just now, no other renewal is needed. */
   get renewsLease(): boolean {
     const { environment, leaseMs } = this.#options;
@@ -214,6 +226,7 @@ export class Committer {
     while (!this.#ended) {
       const flight = this.#build();
       if (flight === null) break;
+      this.#inFlight = flight.conversations.length;
       const reply = await this.#send(flight.commit);
       if (this.#ended) return;
       if (reply?.kind !== "applied") {
@@ -348,6 +361,7 @@ export class Committer {
   /** G4 */
   #land(flight: Flight, outboxId: EntryId | null): void {
     this.#n += 1;
+    this.#inFlight = 0;
     this.#options.counters.commits += 1;
     this.lastAppliedAtMs = this.#options.environment.monotonicMs();
     if (outboxId !== null) this.#options.onReplies(new OutboxEntry(outboxId, flight.replies.length), flight.replies);

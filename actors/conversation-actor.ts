@@ -11,6 +11,7 @@
 //   C6. What a crash of this code leaves half decided is never committed: its messages are given back, in order, to the actor
 //       that replaces it once nothing of the conversation flies.
 
+import type { ConversationActivity } from "../src/admin/inspector.ts";
 import type { Channel } from "../src/channels/channel.ts";
 import type { OutboxReply } from "../src/codec/outbox-codec.ts";
 import { checkedState, type DecodedRecord, decodeRecord, encodeRecord } from "../src/codec/record-codec.ts";
@@ -130,6 +131,23 @@ export class ConversationActor implements Committable {
   /** A turn is under way. */
   get isInTurn(): boolean {
     return this.#turn !== null;
+  }
+
+  get activity(): ConversationActivity {
+    if (this.#quarantined) return "quarantined";
+    if (this.#turn !== null) return "running";
+    if (this.#retry !== null) return "failing";
+    return this.settled ? "idle" : "waiting";
+  }
+
+  /** Messages that are not decided. */
+  get mailboxDepth(): number {
+    return this.#mailbox.length;
+  }
+
+  /** Failed turns of the message at the head, in this process. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** What it takes in memory, as last told to `resized`. */

@@ -86,6 +86,15 @@ export class Conversations {
     return this.#residents.size;
   }
 
+  /** Those in memory, to be looked at. */
+  *all(): Generator<ConversationActor> {
+    for (const { actor } of this.#residents.values()) yield actor;
+  }
+
+  find(key: ConversationKey): ConversationActor | undefined {
+    return this.#residents.get(key)?.actor;
+  }
+
   /** Never throws: whoever is handed messages and fails over one has failed with all of them, and they are read again. */
   deliver(message: InboxMessage): void {
     this.#options.environment.guard(() => this.#deliver(message));

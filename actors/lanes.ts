@@ -120,6 +120,15 @@ export class Lanes {
     this.#lanes.delete(key);
   }
 
+  /** Those in memory, to be looked at: all that do not flow, and those that flow and were used lately. */
+  all(): IterableIterator<LaneActor> {
+    return this.#lanes.values();
+  }
+
+  find(key: ConversationKey): LaneActor | undefined {
+    return this.#lanes.get(key);
+  }
+
   /** Nothing is being sent or could be now. Lanes that wait for a retry, or crashed, do not count: the outbox has their replies. */
   get isQuiet(): boolean {
     for (const lane of this.#lanes.values()) if (!lane.isIdle && !lane.isStopped && lane.state === null) return false;

@@ -31,6 +31,7 @@ import {
   type StoreFacts,
 } from "../src/store/shard-store.ts";
 import type { ResidentBudget } from "./conversations.ts";
+import { Inspection } from "./inspection.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
@@ -85,6 +86,7 @@ export class Ownership {
   readonly #families: ShardFamilies;
   #namespace: Namespace | null = null;
   #memoryIsFull = false;
+  #facts: StoreFacts | null = null;
   /** Why the settings that Redis has now do not keep the promise; empty while they do. */
   #unsafe: readonly string[] = [];
   #draining = false;
@@ -148,6 +150,7 @@ export class Ownership {
   /** What Redis says of itself now. */
   observed(facts: StoreFacts): void {
     const { config, log } = this.#options;
+    this.#facts = facts;
     this.#memoryIsFull =
       facts.maxMemoryBytes > 0 && facts.usedMemoryBytes > facts.maxMemoryBytes * config.redisMemoryRatioMax;
     const unsafe = checkSafety(facts, config.durability);
@@ -177,6 +180,22 @@ export class Ownership {
     }
     if (owned === 0) return standby ?? halted;
     return undefined;
+  }
+
+  /** What an operator may see. @throws StoreNotReadyError before the namespace is known */
+  get inspection(): Inspection {
+    if (this.#namespace === null)
+      throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
+    return new Inspection({
+      store: this.#options.store,
+      leases: this.#namespace.keepers.map(({ state }) => state),
+      owned: new Map(this.#open),
+    });
+  }
+
+  /** What Redis last said of itself; null before it did. */
+  get facts(): StoreFacts | null {
+    return this.#facts;
   }
 
   /** For the gauges of /metrics. */
@@ -230,7 +249,8 @@ export class Ownership {
 
   async #openNamespace(): Promise<void> {
     const { store, config, log, newHashKey } = this.#options;
-    const problems = checkSafety(await store.facts(), config.durability);
+    this.#facts = await store.facts();
+    const problems = checkSafety(this.#facts, config.durability);
     if (problems.length > 0) throw new StoreUnsafeError(problems.join("; "));
     const meta = await store.openNamespace({ shards: config.shards, hashKey: newHashKey });
     if (meta.schemaVersion !== SCHEMA_VERSION) {

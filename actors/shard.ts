@@ -70,6 +70,13 @@ export interface ShardOptions {
   readonly onLost: (reason: LostReason) => void;
 }
 
+/** Null before its first start. */
+export interface ShardParts {
+  readonly committer: Committer | null;
+  readonly lanes: Lanes | null;
+  readonly conversations: Conversations | null;
+}
+
 const DRAIN_CHECK_MS = 5;
 
 export class Shard {
@@ -100,6 +107,11 @@ export class Shard {
   /** Every part that ended had finished what it accepted, or was made anew since. */
   get isClean(): boolean {
     return this.#unfinished.size === 0;
+  }
+
+  /** Those that run, or ran last, to be looked at. */
+  get parts(): ShardParts {
+    return { committer: this.#committer, lanes: this.#lanes, conversations: this.#conversations };
   }
 
   /** Read and not yet decided and committed. */

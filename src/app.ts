@@ -13,11 +13,13 @@ import { rootSupervisor } from "../supervisors/root-supervisor.ts";
 import { type ShardsOptions, startShards } from "../supervisors/shards-supervisor.ts";
 import { Supervisor } from "../supervisors/supervisor.ts";
 import { lastFailure, type TreeNode } from "../supervisors/tree.ts";
+import { type AdminSources, adminRoutes } from "./admin/admin-api.ts";
 import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
 import type { Admit } from "./channels/channel.ts";
 import { httpChannel } from "./channels/http-channel.ts";
 import { WEB_CHANNEL, webChannel } from "./channels/web-channel.ts";
 import { checkBots } from "./check-bot.ts";
+import { packageVersion } from "./cli/package-version.ts";
 import { checkedState, decodeRecord } from "./codec/record-codec.ts";
 import { type Config, resolveConfig } from "./config.ts";
 import { type ConversationId, conversationKey } from "./domain/ids.ts";
@@ -25,7 +27,7 @@ import { formatBorn, formatEntryId } from "./domain/position.ts";
 import { type Environment, PartEnvironment, pause, systemEnvironment } from "./environment.ts";
 import { ConfigError, causeOfStart, StoreNotReadyError } from "./errors.ts";
 import type { PagePort } from "./ingress/page-route.ts";
-import { createServer, type Server, type ServerLimits } from "./ingress/server.ts";
+import { createServer, type Readiness, type Server, type ServerLimits } from "./ingress/server.ts";
 import { TranscriptHub } from "./ingress/transcript-hub.ts";
 import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
@@ -186,16 +188,39 @@ class ColloquyApp implements AppWithTree {
       allowedHosts,
       adminToken,
       limits: serverLimits(this.#config),
-      readiness: () => {
-        const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
-        return reason === undefined ? { ready: true } : { ready: false, reason };
-      },
+      readiness: () => this.#readiness(),
       routes: {
         webhook: (channel, bot) => webhookOf(known(channel, bot)),
         transcript: (channel, bot) => this.#transcriptOf(known(channel, bot)),
         page: this.#page(),
+        admin: adminRoutes(this.#adminSources()),
       },
     });
+  }
+
+  #readiness(): Readiness {
+    const reason = this.#ownership === null ? "starting" : this.#ownership.notReady;
+    return reason === undefined ? { ready: true } : { ready: false, reason };
+  }
+
+  #adminSources(): AdminSources {
+    const startedAtMs = this.#environment.monotonicMs();
+    return {
+      version: packageVersion(),
+      pid: process.pid,
+      node: () => this.#folder?.nodeId ?? null,
+      uptimeMs: () => this.#environment.monotonicMs() - startedAtMs,
+      readiness: () => this.#readiness(),
+      durability: this.#config.durability,
+      counters: this.#counters,
+      redis: () => ({
+        embedded: this.#config.redis === undefined,
+        address: this.#store?.label ?? null,
+        isReady: this.#store?.isReady() ?? false,
+        facts: this.#ownership?.facts ?? null,
+      }),
+      inspector: () => this.#openOwnership.inspection,
+    };
   }
 
   #transcriptOf(channel: AppChannel | undefined): TranscriptPort | undefined {

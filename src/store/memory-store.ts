@@ -116,6 +116,9 @@ export class MemoryData {
   }
 }
 
+/** Of one shard, in memory. */
+const RECORDS_MAX = 2 ** 32;
+
 export class MemoryStore implements Store {
   readonly data: MemoryData;
   readonly #environment: Environment;
@@ -154,16 +157,18 @@ export class MemoryStore implements Store {
     return store;
   }
 
-  /** The cursor is the last key of the step before. */
+  /** Records are never removed, so the cursor is a shard and how many of its records were given. */
   async scanConversations({ cursor, count }: { cursor: string; count: number }): Promise<ScanPage> {
     if (this.#isClosed) throw closedError("scanConversations");
-    const all = [...this.data.shards].flatMap(([shard, { records }]) =>
-      Array.from(records.keys(), (key) => ({ shard, key, place: `${shard} ${key}` })),
+    const from = Number(cursor);
+    const rest = [...this.data.shards].flatMap(([shard, { records }]) =>
+      Array.from(records.keys(), (key, i) => ({ shard, key, place: shard * RECORDS_MAX + i + 1 })).filter(
+        ({ place }) => place > from,
+      ),
     );
-    const rest = all.filter(({ place }) => cursor === SCAN_START || place > cursor);
-    const page = rest.sort((a, b) => (a.place < b.place ? -1 : 1)).slice(0, count);
+    const page = rest.sort((a, b) => a.place - b.place).slice(0, count);
     return {
-      cursor: page.length < rest.length ? page.at(-1)!.place : SCAN_START,
+      cursor: page.length < rest.length ? String(page.at(-1)!.place) : SCAN_START,
       found: page.map(({ shard, key }) => ({ shard, key })),
     };
   }
