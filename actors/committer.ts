@@ -227,6 +227,7 @@ export class Committer {
       const flight = this.#build();
       if (flight === null) break;
       this.#inFlight = flight.conversations.length;
+      const startMs = this.#options.environment.monotonicMs();
       const reply = await this.#send(flight.commit);
       if (this.#ended) return;
       if (reply?.kind !== "applied") {
@@ -234,6 +235,7 @@ export class Committer {
         return;
       }
       this.#land(flight, reply.outboxId);
+      this.#time(flight.commit, startMs);
     }
     this.#flying = false;
     for (const resolve of this.#idle.splice(0)) resolve();
@@ -370,6 +372,13 @@ export class Committer {
       if (transcript.length > 0) this.#options.onTranscript(key);
     if (flight.inboxDoneBytes > 0) this.#options.onInboxDone(flight.inboxDoneBytes);
     for (const resolve of flight.waiters) resolve();
+  }
+
+  #time(commit: Commit, startMs: number): void {
+    const { counters, environment } = this.#options;
+    counters.timings.commit.observe(this.lastAppliedAtMs - startMs);
+    const nowMs = environment.nowMs();
+    for (const id of commit.inboxDone) counters.timings.admissionToCommit.observe(nowMs - id.ms);
   }
 
   /** G5 */

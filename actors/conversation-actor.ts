@@ -331,7 +331,10 @@ export class ConversationActor implements Committable {
       return "over";
     }
     const result = turn.run(this.#turnSettled);
-    if (result !== null) return this.#applied(record, message, result) ? "go-on" : "over";
+    if (result !== null) {
+      if (this.#sliceTurns === 1) this.#timeTurn(this.#sliceEndMs - this.#ports.bounds.drainSliceMs);
+      return this.#applied(record, message, result) ? "go-on" : "over";
+    }
     this.#turn = turn;
     this.#ports.running.add(turn);
     return "in-turn";
@@ -353,9 +356,11 @@ export class ConversationActor implements Committable {
 
   /** A turn that took its time has ended: its message is still the head. Goes on with what waits behind it. */
   #turnSettled = (result: TurnResult): void => {
-    this.#ports.running.remove(this.#turn!);
+    const turn = this.#turn!;
+    this.#ports.running.remove(turn);
     this.#turn = null;
     try {
+      this.#timeTurn(turn.deadlineMs - turn.timeoutMs);
       const message = this.#mailbox.peek()!;
       const goesOn = !this.#stopped && this.#applied(this.#record ?? newRecord(message.position), message, result); // C5
       if (goesOn && this.#drain() === "in-turn") return;
@@ -364,6 +369,12 @@ export class ConversationActor implements Committable {
       this.#drained?.reject(error);
     }
   };
+
+  /** One of a wake-up is enough: a look at the clock for each would cost as much as small turns do. */
+  #timeTurn(startMs: number): void {
+    const { counters, environment } = this.#ports;
+    counters.timings.turn.observe(environment.monotonicMs() - startMs);
+  }
 
   /** The stored state, decoded and brought to the bot's version. Part of the turn: if it fails, the message failed (R5). */
   #currentState(): Plain {

@@ -147,6 +147,7 @@ export class LaneActor {
   async receive(_wake: Wake): Promise<void> {
     this.#awake = false;
     this.#sending = true;
+    let startMs: number | null = this.#ports.environment.monotonicMs();
     for (let item = this.#backlog.peek(); item !== undefined && !this.#stopped; item = this.#backlog.peek()) {
       if (this.#state?.state === "halted") break;
       if (this.#state?.state === "closed") {
@@ -154,6 +155,9 @@ export class LaneActor {
         continue;
       }
       const outcome = await this.#attempt(item); // L1
+      if (startMs !== null)
+        this.#ports.counters.timings.delivery.observe(this.#ports.environment.monotonicMs() - startMs);
+      startMs = null; // one of a wake-up is enough
       if (this.#stopped) break;
       if (outcome.kind === "delivered") this.#delivered(item);
       else if (!(await this.#notDelivered(item, outcome))) break;

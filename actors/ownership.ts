@@ -182,6 +182,11 @@ export class Ownership {
     return undefined;
   }
 
+  /** Whether the namespace is known, and with it what its shards are. */
+  get isOpen(): boolean {
+    return this.#namespace !== null;
+  }
+
   /** What an operator may see. @throws StoreNotReadyError before the namespace is known */
   get inspection(): Inspection {
     if (this.#namespace === null)
@@ -196,19 +201,6 @@ export class Ownership {
   /** What Redis last said of itself; null before it did. */
   get facts(): StoreFacts | null {
     return this.#facts;
-  }
-
-  /** For the gauges of /metrics. */
-  get residents(): number {
-    return this.#budget.residents;
-  }
-
-  get undeliveredBytes(): number {
-    return this.#sum((shard) => shard.undeliveredBytes);
-  }
-
-  get undecidedBytes(): number {
-    return this.#sum((shard) => shard.undecidedBytes);
   }
 
   admit = (messages: readonly Inbound[]): Promise<AdmitOutcome> => {
@@ -298,10 +290,6 @@ export class Ownership {
       throw new StoreNotReadyError("the store is not open yet; nothing was read, ask again");
     const key = conversationKey(id);
     return { store: this.#shardStore(shardOf(key, this.#namespace.meta.shards)), key };
-  }
-
-  #sum(of: (shard: Shard) => number): number {
-    return Array.from(this.#open.values(), of).reduce((sum, value) => sum + value, 0);
   }
 
   #haltedBecause(shard: number): string | undefined {

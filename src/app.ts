@@ -32,6 +32,7 @@ import { TranscriptHub } from "./ingress/transcript-hub.ts";
 import type { RecordView, TranscriptPort } from "./ingress/transcript-route.ts";
 import { createLog, type Log } from "./log.ts";
 import { type Counters, createMetrics, type Metrics, newCounters } from "./metrics.ts";
+import { nodeGauges } from "./node-gauges.ts";
 import { type DataFolder, openDataFolder } from "./store/data-folder.ts";
 import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./store/embedded-redis.ts";
 import { shardKeys } from "./store/keys.ts";
@@ -266,12 +267,14 @@ class ColloquyApp implements AppWithTree {
   }
 
   #metrics(): Metrics {
-    return createMetrics(this.#counters, {
-      isReady: () => this.#ownership !== null && this.#ownership.notReady === undefined,
-      residents: () => this.#ownership?.residents ?? 0,
-      undeliveredBytes: () => this.#ownership?.undeliveredBytes ?? 0,
-      undecidedBytes: () => this.#ownership?.undecidedBytes ?? 0,
+    const gauges = nodeGauges({
+      version: packageVersion(),
+      config: this.#config,
+      isReady: () => this.#readiness().ready,
+      redis: () => ({ isUp: this.#store?.isReady() ?? false, facts: this.#ownership?.facts ?? null }),
+      shards: async () => (this.#ownership?.isOpen ? await this.#ownership.inspection.shards() : null),
     });
+    return createMetrics(this.#counters, gauges);
   }
 
   /** One that fails gives back what it had taken, such as the folder's lock: a next app in this process may want it. */

@@ -1,11 +1,18 @@
-// Metrics: what happened, counted where it happens and read by /metrics in Prometheus' text format. Never a conversation's id
-// as a label: ids belong into logs.
+// Metrics: what happened, counted where it happens, and how things stand when /metrics is read, in Prometheus' text format.
+//
+// Invariants
+//   T1. The path of a message adds to plain numbers and reads no clock for each message: per request, per commit, per wake-up.
+//   T2. Never the id of a conversation as a label; a label has few values, which are known when this is written. Ids belong
+//       into logs.
+//   T3. Every metric stands in the table `METRICS`, from which docs/metrics.md is made; nothing else is given out.
 
-import { Counter, Gauge, Registry } from "prom-client";
+import { Registry } from "prom-client";
 
 /** Since the process started. Plain numbers: the path of a message adds to them. */
 export interface Counters {
   admitted: number;
+  /** Messages that were not, or not surely, stored; their senders were told to come again. */
+  refused: number;
   commits: number;
   turns: number;
   failedTurns: number;
@@ -18,11 +25,65 @@ export interface Counters {
   delivered: number;
   failedDeliveries: number;
   deadLetters: number;
+  readonly timings: Timings;
+}
+
+export type CountName = Exclude<keyof Counters, "timings">;
+
+/** How long things took. */
+export interface Timings {
+  readonly admission: Durations;
+  readonly turn: Durations;
+  readonly commit: Durations;
+  readonly admissionToCommit: Durations;
+  readonly delivery: Durations;
+}
+
+/** Upper bounds in seconds; what is over the last one counts in the total only. */
+export const DURATION_BUCKETS: readonly number[] = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30,
+];
+
+/** A histogram that costs a few comparisons to add to. */
+export class Durations {
+  readonly #counts = new Float64Array(DURATION_BUCKETS.length);
+  #count = 0;
+  #sumMs = 0;
+
+  /** A clock that was set back makes a negative one, which counts as 0. */
+  observe(ms: number): void {
+    const spentMs = Math.max(0, ms);
+    this.#count += 1;
+    this.#sumMs += spentMs;
+    for (let i = 0; i < DURATION_BUCKETS.length; i += 1) {
+      if (spentMs > DURATION_BUCKETS[i]! * 1_000) continue;
+      this.#counts[i]! += 1;
+      return;
+    }
+  }
+
+  get count(): number {
+    return this.#count;
+  }
+
+  get sumSeconds(): number {
+    return this.#sumMs / 1_000;
+  }
+
+  /** How many took at most so long, for each bound. */
+  cumulative(): readonly (readonly [seconds: number, count: number])[] {
+    let sum = 0;
+    return DURATION_BUCKETS.map((seconds, i) => {
+      sum += this.#counts[i]!;
+      return [seconds, sum];
+    });
+  }
 }
 
 export function newCounters(): Counters {
   return {
     admitted: 0,
+    refused: 0,
     commits: 0,
     turns: 0,
     failedTurns: 0,
@@ -32,63 +93,223 @@ export function newCounters(): Counters {
     delivered: 0,
     failedDeliveries: 0,
     deadLetters: 0,
+    timings: {
+      admission: new Durations(),
+      turn: new Durations(),
+      commit: new Durations(),
+      admissionToCommit: new Durations(),
+      delivery: new Durations(),
+    },
   };
 }
 
-const COUNTERS: Readonly<Record<keyof Counters, readonly [name: string, help: string]>> = {
-  admitted: ["colloquy_messages_admitted_total", "Messages answered 2xx by this process, repeats included"],
-  commits: ["colloquy_commits_total", "Group commits that Redis confirmed"],
-  turns: ["colloquy_turns_total", "Turns that ended well and were handed to a commit"],
-  failedTurns: ["colloquy_turns_failed_total", "Turns that failed; their message runs again"],
-  duplicates: ["colloquy_messages_duplicate_total", "Messages dropped because their id had been decided before"],
-  conflicts: ["colloquy_messages_conflict_total", "Duplicates with another body; the first one won"],
-  idsLeftYoung: ["colloquy_dedupe_ids_left_young_total", "Ids forgotten before dedupeMs was over, for want of room"],
-  delivered: ["colloquy_replies_delivered_total", "Replies that the outside confirmed"],
-  failedDeliveries: ["colloquy_deliveries_failed_total", "Attempts at sending a reply that failed or stayed unclear"],
-  deadLetters: ["colloquy_dead_letters_total", "Messages and replies set aside"],
-};
+/** One number, one for each value of the first label, or samples with all their labels. */
+export type GaugeValue = number | Readonly<Record<string, number>> | readonly GaugeSample[];
 
-export interface GaugeSources {
-  readonly isReady: () => boolean;
-  readonly residents: () => number;
-  readonly undeliveredBytes: () => number;
-  readonly undecidedBytes: () => number;
+export interface GaugeSample {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
 }
 
-const GAUGES: Readonly<Record<keyof GaugeSources, readonly [name: string, help: string]>> = {
-  isReady: ["colloquy_ready", "1 while messages are admitted"],
-  residents: ["colloquy_conversations_resident", "Conversations in memory"],
-  undeliveredBytes: ["colloquy_outbox_bytes", "Undelivered replies in memory, bytes"],
-  undecidedBytes: ["colloquy_inbox_read_ahead_bytes", "Inbox entries in memory that hold undecided messages, bytes"],
+export type GaugeName =
+  | "info"
+  | "ready"
+  | "shards"
+  | "residents"
+  | "uncommitted"
+  | "lanes"
+  | "inboxBytes"
+  | "inboxBytesMax"
+  | "readAheadBytes"
+  | "outboxBytes"
+  | "deadLettersStored"
+  | "deadLettersMax"
+  | "redisUp"
+  | "redisMemoryBytes"
+  | "redisMemoryBytesMax"
+  | "startTime"
+  | "processCpu"
+  | "processMemory"
+  | "eventLoop";
+
+/** What is not known now is left out, rather than given as it was. */
+export type GaugeValues = Readonly<Partial<Record<GaugeName, GaugeValue>>>;
+
+export interface MetricSpec {
+  readonly name: string;
+  readonly type: "counter" | "gauge" | "histogram";
+  /** "" for a count. */
+  readonly unit: "" | "bytes" | "seconds" | "ratio";
+  readonly help: string;
+  readonly labels?: readonly string[];
+  /** What OpenTelemetry's conventions call it; without it it is the Prometheus name behind the dot of its namespace. */
+  readonly otel?: { readonly name: string; readonly attributes?: Readonly<Record<string, string>> };
+}
+
+const operation = (name: string, type: string) => ({
+  "messaging.system": "colloquy",
+  "messaging.operation.name": name,
+  "messaging.operation.type": type,
+});
+
+export const COUNTERS: Readonly<Record<CountName, MetricSpec>> = {
+  admitted: counter("messages_admitted", "Messages answered 2xx by this process, repeats included"),
+  refused: counter("messages_refused", "Messages whose senders were told to come again (503)"),
+  turns: {
+    ...counter("turns", "Turns that ended well and were handed to a commit"),
+    otel: { name: "messaging.client.consumed.messages", attributes: operation("turn", "process") },
+  },
+  failedTurns: counter("turns_failed", "Turns that failed; their message runs again"),
+  duplicates: counter("messages_duplicate", "Messages dropped because their id had been decided before"),
+  conflicts: counter("messages_conflict", "Duplicates with another body; the first one won"),
+  idsLeftYoung: counter("dedupe_ids_left_young", "Ids forgotten before dedupeMs was over, for want of room"),
+  commits: counter("commits", "Group commits that Redis confirmed"),
+  delivered: {
+    ...counter("replies_delivered", "Replies that the outside confirmed"),
+    otel: { name: "messaging.client.sent.messages", attributes: operation("deliver", "send") },
+  },
+  failedDeliveries: counter("deliveries_failed", "Attempts at sending a reply that failed or stayed unclear"),
+  deadLetters: counter("dead_letters", "Messages and replies set aside by this process"),
 };
+
+export const HISTOGRAMS: Readonly<Record<keyof Timings, MetricSpec>> = {
+  admission: {
+    ...histogram("admission", "From a request's messages to the answer that they are stored, waiting included"),
+    otel: { name: "messaging.client.operation.duration", attributes: operation("admit", "send") },
+  },
+  turn: {
+    ...histogram(
+      "turn",
+      "A handler's run: the first of each wake-up of a conversation, and all that answer with a promise",
+    ),
+    otel: { name: "messaging.process.duration", attributes: operation("turn", "process") },
+  },
+  commit: {
+    ...histogram("commit", "From sending a group commit to Redis' answer, repeats included"),
+    otel: { name: "messaging.client.operation.duration", attributes: operation("commit", "settle") },
+  },
+  admissionToCommit: histogram(
+    "admission_to_commit",
+    "From the append of an inbox entry to the commit that decided the last of its messages; Redis' clock against this node's",
+  ),
+  delivery: {
+    ...histogram("delivery", "An attempt at sending a reply: the first of each wake-up of a lane"),
+    otel: { name: "messaging.client.operation.duration", attributes: operation("deliver", "send") },
+  },
+};
+
+export const GAUGES: Readonly<Record<GaugeName, MetricSpec>> = {
+  info: { ...gauge("build_info", "", "1; the labels say what runs and how"), labels: ["version", "durability"] },
+  ready: gauge("ready", "", "1 while messages are admitted"),
+  shards: { ...gauge("shards", "", "Shards by the state that they have on this node"), labels: ["state"] },
+  residents: { ...gauge("conversations_resident", "", "Conversations in memory by what they do"), labels: ["state"] },
+  uncommitted: gauge("conversations_uncommitted", "", "Conversations with work that no commit has confirmed yet"),
+  lanes: {
+    ...gauge("lanes", "", "Lanes in memory by state: all that do not flow, and flowing ones used lately"),
+    labels: ["state"],
+  },
+  inboxBytes: gauge("inbox_bytes", "bytes", "Inboxes of the shards of this node, in Redis"),
+  inboxBytesMax: gauge("inbox_max_bytes", "bytes", "The most they may be together; a full one answers 503"),
+  readAheadBytes: gauge("inbox_read_ahead_bytes", "bytes", "Inbox entries in memory that hold undecided messages"),
+  outboxBytes: gauge("outbox_bytes", "bytes", "Undelivered replies in memory"),
+  deadLettersStored: gauge("dead_letters_stored", "", "Dead letters of the shards of this node, in Redis"),
+  deadLettersMax: gauge("dead_letters_max", "", "The most they may be together; at it conversations and lanes halt"),
+  redisUp: gauge("redis_up", "", "1 while Redis answers"),
+  redisMemoryBytes: gauge("redis_memory_bytes", "bytes", "Memory that Redis uses"),
+  redisMemoryBytesMax: gauge("redis_memory_max_bytes", "bytes", "Its maxmemory; left out where it has none"),
+  startTime: ofProcess("process_start_time_seconds", "gauge", "seconds", "Since the Unix epoch"),
+  processCpu: {
+    ...ofProcess("process_cpu_seconds_total", "counter", "seconds", "CPU time, user and system"),
+    otel: { name: "process.cpu.time" },
+  },
+  processMemory: {
+    ...ofProcess("process_resident_memory_bytes", "gauge", "bytes", "Resident memory"),
+    otel: { name: "process.memory.usage" },
+  },
+  eventLoop: {
+    ...gauge("event_loop_utilization_ratio", "ratio", "Share of time that the thread was busy, since last read"),
+    otel: { name: "nodejs.eventloop.utilization" },
+  },
+};
+
+/** T3 */
+export const METRICS: readonly MetricSpec[] = [COUNTERS, HISTOGRAMS, GAUGES].flatMap((table) => Object.values(table));
+
+function counter(name: string, help: string): MetricSpec {
+  return { name: `colloquy_${name}_total`, type: "counter", unit: "", help };
+}
+
+function histogram(name: string, help: string): MetricSpec {
+  return { name: `colloquy_${name}_duration_seconds`, type: "histogram", unit: "seconds", help };
+}
+
+function gauge(name: string, unit: MetricSpec["unit"], help: string): MetricSpec {
+  return { name: `colloquy_${name}`, type: "gauge", unit, help };
+}
+
+function ofProcess(name: string, type: MetricSpec["type"], unit: MetricSpec["unit"], help: string): MetricSpec {
+  return { name, type, unit, help };
+}
 
 export interface Metrics {
   readonly contentType: string;
   text(): Promise<string>;
 }
 
-export function createMetrics(counters: Counters, sources: GaugeSources): Metrics {
+/** @param read how things stand now; asked once each time the metrics are */
+export function createMetrics(counters: Counters, read: () => GaugeValues | Promise<GaugeValues>): Metrics {
+  let values: GaugeValues = {};
   const registry = new Registry();
-  for (const key of Object.keys(COUNTERS) as (keyof Counters)[]) {
-    const [name, help] = COUNTERS[key];
-    const counter: Counter = new Counter({
-      name,
-      help,
-      registers: [registry],
-      collect: () => {
-        counter.reset();
-        counter.inc(counters[key]);
-      },
-    });
-  }
-  for (const key of Object.keys(GAUGES) as (keyof GaugeSources)[]) {
-    const [name, help] = GAUGES[key];
-    const gauge: Gauge = new Gauge({
-      name,
-      help,
-      registers: [registry],
-      collect: () => gauge.set(Number(sources[key]())),
-    });
-  }
-  return { contentType: registry.contentType, text: () => registry.metrics() };
+  for (const [key, spec] of entriesOf(COUNTERS)) register(registry, spec, () => [{ value: counters[key], labels: {} }]);
+  for (const [key, spec] of entriesOf(HISTOGRAMS))
+    register(registry, spec, () => samplesOf(spec, counters.timings[key]));
+  for (const [key, spec] of entriesOf(GAUGES)) register(registry, spec, () => gaugeSamples(spec, values[key]));
+  return {
+    contentType: registry.contentType,
+    async text() {
+      values = await read();
+      return await registry.metrics();
+    },
+  };
 }
+
+interface Sample {
+  readonly value: number;
+  readonly labels: Readonly<Record<string, string | number>>;
+  readonly metricName?: string;
+}
+
+function gaugeSamples({ labels: [label = "of"] = [] }: MetricSpec, value: GaugeValue | undefined): readonly Sample[] {
+  if (value === undefined) return [];
+  if (typeof value === "number") return [{ value, labels: {} }];
+  if (isSamples(value)) return value;
+  return Object.entries(value).map(([of, each]) => ({ value: each, labels: { [label]: of } }));
+}
+
+const isSamples = (value: object): value is readonly GaugeSample[] => Array.isArray(value);
+
+function samplesOf({ name }: MetricSpec, durations: Durations): Sample[] {
+  const bucket = (le: number | string, value: number): Sample => ({
+    value,
+    labels: { le },
+    metricName: `${name}_bucket`,
+  });
+  return [
+    ...durations.cumulative().map(([seconds, count]) => bucket(seconds, count)),
+    bucket("+Inf", durations.count),
+    { value: durations.sumSeconds, labels: {}, metricName: `${name}_sum` },
+    { value: durations.count, labels: {}, metricName: `${name}_count` },
+  ];
+}
+
+/** A metric that is read where it is counted: the registry only writes it out. */
+function register(registry: Registry, { name, help, type }: MetricSpec, samples: () => readonly Sample[]): void {
+  const metric = {
+    name,
+    get: async () => ({ name, help, type, aggregator: "sum", values: samples() }),
+  };
+  registry.registerMetric(metric as unknown as Parameters<Registry["registerMetric"]>[0]);
+}
+
+const entriesOf = <Key extends string, Value>(table: Readonly<Record<Key, Value>>): [Key, Value][] =>
+  Object.entries(table) as [Key, Value][];

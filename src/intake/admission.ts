@@ -68,18 +68,28 @@ export class Admission {
   }
 
   admit = async (messages: readonly Inbound[]): Promise<AdmitOutcome> => {
-    if (this.#closedBecause !== null) return unavailable(this.#closedBecause);
-    if (this.#options.memoryIsFull()) return unavailable("Redis memory is nearly full");
-    const parts = this.#split(messages);
-    const verdicts = parts.length === 1 ? [await parts[0]!] : await Promise.all(parts);
-    for (const verdict of verdicts) if (verdict.kind === "unavailable") return verdict;
-    this.#options.counters.admitted += messages.length;
-    return { kind: "admitted", count: messages.length };
+    const { counters, environment } = this.#options;
+    const startMs = environment.monotonicMs();
+    const outcome = await this.#admit(messages);
+    if (outcome.kind === "admitted") {
+      counters.admitted += outcome.count;
+      counters.timings.admission.observe(environment.monotonicMs() - startMs);
+    } else counters.refused += messages.length;
+    return outcome;
   };
 
   /** Resolves when nothing waits and nothing flies. */
   async drained(): Promise<void> {
     await Promise.all(this.#queues.map((queue) => queue.drained()));
+  }
+
+  async #admit(messages: readonly Inbound[]): Promise<AdmitOutcome> {
+    if (this.#closedBecause !== null) return unavailable(this.#closedBecause);
+    if (this.#options.memoryIsFull()) return unavailable("Redis memory is nearly full");
+    const parts = this.#split(messages);
+    const verdicts = parts.length === 1 ? [await parts[0]!] : await Promise.all(parts);
+    for (const verdict of verdicts) if (verdict.kind === "unavailable") return verdict;
+    return { kind: "admitted", count: messages.length };
   }
 
   #split(messages: readonly Inbound[]): Promise<Verdict>[] {

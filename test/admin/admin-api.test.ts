@@ -284,7 +284,7 @@ describe("GET /admin/conversations/<bot>/<channel>/<conversation>", () => {
 
   test("another node that stands by sees what is stored, lane included", async () => {
     const other = new TestNode({ environment, data, node: "n2", bot, channel, config: { shards: 2 } });
-    await environment.until(() => other.ownership.notReady?.startsWith("standing by") ?? false, 5_000, "standby");
+    await environment.until(() => other.notReady?.startsWith("standing by") ?? false, 5_000, "standby");
     const from = { ...sources, inspector: () => other.ownership.inspection };
     expect((await get("/admin/conversations/demo/test/later", from)).json).toMatchObject({
       state: "stored",
@@ -349,4 +349,13 @@ test("J1: nothing but what is asked for by name shows a word of a message, reply
     expect(text).not.toContain(Buffer.from(SECRET_TEXT).toString("base64").slice(0, 10));
     expect(text).not.toContain("hello");
   }
+});
+
+test("every duration is measured where it happens", () => {
+  const { timings, commits, admitted } = node.counters;
+  expect(timings.admission.count).toBe(admitted); // one message a request
+  expect(timings.commit.count).toBe(commits);
+  expect(timings.admissionToCommit.count).toBe(messages - 3); // all entries but those of fails, slow and rotten
+  expect(timings.turn.count).toBeGreaterThan(30);
+  expect(timings.delivery.count).toBeGreaterThan(30);
 });

@@ -3,8 +3,12 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { parse } from "yaml";
 import { configReference } from "../../scripts/config-reference.mjs";
+import { metricsReference, otelName } from "../../scripts/metrics-reference.mjs";
 import * as config from "../../src/config.ts";
+import * as metrics from "../../src/metrics.ts";
+import { shardGauges } from "../../src/node-gauges.ts";
 import { metaKey, shardKeys } from "../../src/store/keys.ts";
 import { run } from "../cli/support/fake-terminal.ts";
 import { ROOT } from "./support/markdown.ts";
@@ -68,6 +72,78 @@ test("docs/errors.md marks as retryable what is", () => {
     const body = source.slice(source.indexOf(`class ${name} `)).split("\n}")[0]!;
     expect(rest!.includes("retryable"), code).toBe(body.includes("retryable = true"));
   }
+});
+
+test("docs/metrics.md is what scripts/metrics-reference.mjs makes of the table", () => {
+  expect(read("docs/metrics.md"), "type: node scripts/metrics-reference.mjs").toBe(metricsReference(metrics));
+});
+
+test("docs/metrics.md has each metric with its Prometheus and its OpenTelemetry name, and a collector that renames", () => {
+  const page = read("docs/metrics.md");
+  for (const spec of metrics.METRICS) {
+    expect(page).toContain(`| \`${spec.name}\` | ${spec.type} |`);
+    expect(page).toContain(`| \`${spec.name}\` | \`${otelName(spec)}\` |`);
+  }
+  const collector = parse(page.split("```yaml\n").at(-1)!.split("```")[0]!);
+  const renamed = collector.processors.metricstransform.transforms.slice(0, -1);
+  expect(
+    renamed.map((transform: { include: string; new_name: string }) => [transform.include, transform.new_name]),
+  ).toEqual(metrics.METRICS.filter(({ otel }) => otel !== undefined).map((spec) => [spec.name, otelName(spec)]));
+});
+
+interface Rule {
+  readonly alert: string;
+  readonly expr: string;
+  readonly for: string;
+  readonly labels: { readonly severity: string };
+  readonly annotations: { readonly summary: string; readonly data: string; readonly action: string };
+}
+
+const rules: readonly Rule[] = parse(read("docs/alerts.yml")).groups.flatMap((group: { rules: Rule[] }) => group.rules);
+
+test("docs/alerts.yml names metrics that there are, with labels that they have", () => {
+  expect(rules.length).toBeGreaterThan(10);
+  const known = new Map(metrics.METRICS.map((spec) => [spec.name, spec]));
+  for (const { alert, expr } of rules) {
+    const named = [...expr.matchAll(/\b((?:colloquy|process)_\w+)(?:\{([^}]*)\})?/g)];
+    expect(named, alert).not.toEqual([]);
+    for (const [, name, matchers = ""] of named) {
+      const base = name!.replace(/_bucket$/, "");
+      const spec = known.get(base);
+      expect(spec, `${alert}: ${name}`).toBeDefined();
+      if (base !== name) expect(spec!.type).toBe("histogram");
+      const labels = [...matchers.matchAll(/(\w+)!?=~?"/g)].map(([, label]) => label!);
+      expect(
+        labels.filter((label) => !spec!.labels?.includes(label)),
+        alert,
+      ).toEqual([]);
+      if (spec!.type === "counter") expect(expr, alert).toMatch(/\b(rate|increase)\(/);
+    }
+  }
+});
+
+test("each alert says what happened, whether data is safe and what to do, and how urgent it is", () => {
+  expect(new Set(rules.map(({ alert }) => alert)).size).toBe(rules.length);
+  for (const rule of rules) {
+    expect(rule.alert).toMatch(/^Colloquy[A-Z]\w+$/);
+    expect(rule.for, rule.alert).toMatch(/^\d+m$/);
+    expect(["page", "ticket"]).toContain(rule.labels.severity);
+    for (const text of [rule.annotations.summary, rule.annotations.data, rule.annotations.action])
+      expect(text.length, rule.alert).toBeGreaterThan(10);
+  }
+});
+
+test("states that alerts and gauges speak of are those that there are", () => {
+  const shard = { shard: 0, lease: { kind: "owned" }, stored: null, memory: null };
+  const gauges = shardGauges([shard], { durability: "always", inboxBytesMax: 1, deadLettersMax: 1 });
+  const of = {
+    colloquy_shards: gauges.shards,
+    colloquy_lanes: gauges.lanes,
+    colloquy_conversations_resident: gauges.residents,
+  };
+  for (const { expr } of rules)
+    for (const [, name, state] of expr.matchAll(/(colloquy_\w+)\{state="(\w+)"\}/g))
+      expect(Object.keys(of[name as keyof typeof of] as object), expr).toContain(state);
 });
 
 test("docs/redis-keys.md has each key and each script", () => {

@@ -1,0 +1,77 @@
+// Node gauges: how a node stands, as numbers for /metrics. Summed over the shards that it owns, so that nodes can be added up.
+
+import { ACTIVITIES, type ShardView } from "./admin/inspector.ts";
+import type { Config } from "./config.ts";
+import type { GaugeValues } from "./metrics.ts";
+import type { StoreFacts } from "./store/shard-store.ts";
+
+export interface GaugeSources {
+  readonly version: string;
+  readonly config: Pick<Config, "durability" | "inboxBytesMax" | "deadLettersMax">;
+  readonly isReady: () => boolean;
+  readonly redis: () => { readonly isUp: boolean; readonly facts: StoreFacts | null };
+  /** null before they are known. */
+  readonly shards: () => Promise<readonly ShardView[] | null>;
+}
+
+const SHARD_STATES = ["starting", "standby", "opening", "owned", "closing", "halted"];
+const LANE_STATES = ["flowing", "retrying", "halted", "closed"] as const;
+
+export function nodeGauges(sources: GaugeSources): () => Promise<GaugeValues> {
+  const { version, config } = sources;
+  let before = performance.eventLoopUtilization();
+  return async () => {
+    const shards = await sources.shards();
+    const now = performance.eventLoopUtilization();
+    const { utilization } = performance.eventLoopUtilization(now, before);
+    before = now;
+    const cpu = process.cpuUsage();
+    return {
+      info: [{ labels: { version, durability: config.durability }, value: 1 }],
+      ready: Number(sources.isReady()),
+      ...redisGauges(sources.redis()),
+      ...(shards !== null && shardGauges(shards, config)),
+      startTime: performance.timeOrigin / 1_000,
+      processCpu: (cpu.user + cpu.system) / 1_000_000,
+      processMemory: process.memoryUsage.rss(),
+      eventLoop: utilization,
+    };
+  };
+}
+
+function redisGauges({ isUp, facts }: ReturnType<GaugeSources["redis"]>): GaugeValues {
+  if (!isUp || facts === null) return { redisUp: Number(isUp) };
+  return {
+    redisUp: 1,
+    redisMemoryBytes: facts.usedMemoryBytes,
+    ...(facts.maxMemoryBytes > 0 && { redisMemoryBytesMax: facts.maxMemoryBytes }),
+  };
+}
+
+/** What is stored is left out while Redis does not tell it of every shard: a part of a sum looks like a fall. */
+export function shardGauges(shards: readonly ShardView[], config: GaugeSources["config"]): GaugeValues {
+  const owned = shards.filter(({ memory }) => memory !== null);
+  const memory = owned.map((shard) => shard.memory!);
+  const stored = owned.flatMap((shard) => shard.stored ?? []);
+  return {
+    shards: counted(SHARD_STATES, (state) => shards.filter(({ lease }) => lease.kind === state).length),
+    residents: counted(ACTIVITIES, (state) => total(memory.map(({ conversations }) => conversations[state]))),
+    lanes: counted(LANE_STATES, (state) => total(memory.map(({ lanes }) => lanes[state]))),
+    uncommitted: total(memory.map(({ uncommitted }) => uncommitted)),
+    readAheadBytes: total(memory.map(({ readAheadBytes }) => readAheadBytes)),
+    outboxBytes: total(memory.map(({ outboxBytes }) => outboxBytes)),
+    inboxBytesMax: owned.length * config.inboxBytesMax,
+    deadLettersMax: owned.length * config.deadLettersMax,
+    ...(stored.length === owned.length && {
+      inboxBytes: total(stored.map(({ inboxBytes }) => inboxBytes)),
+      deadLettersStored: total(stored.map(({ deadLetters }) => deadLetters.count)),
+    }),
+  };
+}
+
+const counted = <State extends string>(
+  states: readonly State[],
+  of: (state: State) => number,
+): Record<string, number> => Object.fromEntries(states.map((state) => [state, of(state)]));
+
+const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
