@@ -74,6 +74,59 @@ test("docs/errors.md marks as retryable what is", () => {
   }
 });
 
+/** All TypeScript of the runtime. */
+function sources(): string {
+  const folders = ["src", "actors", "supervisors"];
+  return folders
+    .flatMap((folder) =>
+      readdirSync(join(ROOT, folder), { recursive: true, encoding: "utf8" }).map((file) => join(folder, file)),
+    )
+    .filter((file) => file.endsWith(".ts"))
+    .map(read)
+    .join("\n");
+}
+
+/** First cells of the rows below a heading. */
+function rowsBelow(page: string, heading: string): string[] {
+  const section = page.split(`\n## ${heading}\n`)[1]!.split("\n## ")[0]!;
+  return [...section.matchAll(/^\| `?([\w-]+)`? \|/gm)].map(([, cell]) => cell!).slice(1);
+}
+
+test("docs/errors.md has each code that stands anywhere in the runtime, Node's own aside", () => {
+  const ofNode = /ERR_(HTTP_|SOCKET_|STREAM_|INVALID_)/;
+  const inCode = new Set(
+    [...sources().matchAll(/"(ERR_\w+)"/g)].map(([, code]) => code!).filter((code) => !ofNode.test(code)),
+  );
+  expect(inCode.size).toBeGreaterThan(10);
+  for (const code of inCode) expect(read("docs/errors.md")).toContain(`| \`${code}\``);
+});
+
+test("docs/errors.md has each status that the port answers, and no other", () => {
+  const inCode = new Set([...sources().matchAll(/\bstatus: ([45]\d\d)\b/g)].map(([, status]) => status!));
+  expect(inCode.size).toBeGreaterThan(8);
+  expect(rowsBelow(read("docs/errors.md"), "Answers of the port")).toEqual([...inCode].sort());
+});
+
+test("docs/errors.md has each reason why the embedded Redis does not run, and no other", () => {
+  const union = /export type EmbeddedRedisReason =([^;]+);/.exec(read("src/errors.ts"))![1]!;
+  const reasons = [...union.matchAll(/"([a-z-]+)"/g)].map(([, reason]) => reason!);
+  expect(rowsBelow(read("docs/errors.md"), "Why the embedded Redis does not run")).toEqual(reasons);
+});
+
+test("each row of docs/errors.md says what happened, whether data is safe where that is asked, and what to do", () => {
+  const rows = read("docs/errors.md")
+    .split("\n")
+    .filter((line) => line.startsWith("| ") && !line.startsWith("|---"));
+  expect(rows.length).toBeGreaterThan(30);
+  for (const row of rows) {
+    const cells = row.split(" | ").map((cell) => cell.replace(/^\| | \|$/g, "").trim());
+    expect(
+      cells.filter((cell) => cell === ""),
+      row,
+    ).toEqual([]);
+  }
+});
+
 test("docs/metrics.md is what scripts/metrics-reference.mjs makes of the table", () => {
   expect(read("docs/metrics.md"), "type: node scripts/metrics-reference.mjs").toBe(metricsReference(metrics));
 });
