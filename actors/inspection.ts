@@ -28,17 +28,15 @@ import {
 import { ENTRY_ZERO } from "../src/domain/position.ts";
 import { ColloquyError } from "../src/errors.ts";
 import { SCAN_START, type Store } from "../src/store/shard-store.ts";
-import type { ConversationActor } from "./conversation-actor.ts";
-import type { LaneActor } from "./lane-actor.ts";
 import type { LeaseState } from "./lease-keeper.ts";
-import type { ShardParts } from "./shard.ts";
+import type { Shard } from "./shard.ts";
 
 export interface InspectionOptions {
   readonly store: Store;
   /** By shard. */
   readonly leases: readonly LeaseState[];
   /** Those that this node owns. */
-  readonly owned: ReadonlyMap<number, ShardParts>;
+  readonly owned: ReadonlyMap<number, Shard>;
 }
 
 /** Steps of a scan in one look (V1). */
@@ -74,7 +72,7 @@ export class Inspection implements Inspector {
     const stored = store.shard(shard);
     const [[loaded], lane] = await Promise.all([stored.load([key]), open ? null : stored.readLane(key)]);
     const { record = null, ids = null } = loaded ?? {};
-    const view = viewOf(shard, key, open?.conversations.find(key), open?.lanes.find(key));
+    const view = viewOf(shard, key, open);
     if (record === null && view.state === "stored" && view.lane === null && lane === null) return null;
     return {
       ...view,
@@ -93,7 +91,7 @@ export class Inspection implements Inspector {
       const page = await store.scanConversations({ cursor: at, count: Math.max(SCAN_COUNT_MIN, limit - items.size) });
       for (const { shard, key } of page.found) {
         const open = owned.get(shard);
-        const view = viewOf(shard, key, open?.conversations.find(key), open?.lanes.find(key));
+        const view = viewOf(shard, key, open);
         if (isOf(filter, view.id)) items.set(key, view);
       }
       at = page.cursor;
@@ -104,20 +102,20 @@ export class Inspection implements Inspector {
 
   inMemory(filter: ConversationFilter, limit: number, after = ""): Page<ConversationView, string> {
     const smallest = new SmallestKeys(limit + 1); // one more says that there is a next page
-    for (const [shard, { conversations, lanes }] of this.#options.owned) {
+    for (const [shard, { parts }] of this.#options.owned) {
       if (filter.state?.startsWith("lane-")) {
         const wanted = filter.state.slice("lane-".length);
-        for (const lane of lanes.all())
+        for (const lane of parts.lanes?.all() ?? [])
           if (lane.state?.state === wanted && lane.key > after && isOf(filter, lane.id)) smallest.add(lane.key, shard);
       } else {
-        for (const actor of conversations.all())
+        for (const actor of parts.conversations?.all() ?? [])
           if (actor.activity === filter.state && actor.key > after && isOf(filter, actor.id))
             smallest.add(actor.key, shard);
       }
     }
     const items = smallest.entries.slice(0, limit).map(({ key, shard }) => {
       const open = this.#options.owned.get(shard)!;
-      return viewOf(shard, key, open.conversations.find(key), open.lanes.find(key));
+      return viewOf(shard, key, open);
     });
     return { items, next: smallest.entries.length > limit ? smallest.entries[limit - 1]!.key : null };
   }
@@ -144,27 +142,25 @@ export class Inspection implements Inspector {
   }
 }
 
-function memoryOf({ committer, conversations, lanes, undecidedBytes }: ShardParts): NonNullable<ShardView["memory"]> {
+function memoryOf(shard: Shard): NonNullable<ShardView["memory"]> {
+  const { committer, conversations, lanes } = shard.parts;
   const activities = { idle: 0, waiting: 0, running: 0, failing: 0, quarantined: 0 };
-  for (const actor of conversations.all()) activities[actor.activity] += 1;
+  for (const actor of conversations?.all() ?? []) activities[actor.activity] += 1;
   const states = { flowing: 0, retrying: 0, halted: 0, closed: 0 };
-  for (const lane of lanes.all()) states[lane.state?.state ?? "flowing"] += 1;
+  for (const lane of lanes?.all() ?? []) states[lane.state?.state ?? "flowing"] += 1;
   return {
-    commit: committer.applied,
-    uncommitted: committer.uncommitted,
+    commit: committer?.applied ?? 0,
+    uncommitted: committer?.uncommitted ?? 0,
     conversations: activities,
     lanes: states,
-    readAheadBytes: undecidedBytes,
-    outboxBytes: lanes.bytes,
+    readAheadBytes: shard.undecidedBytes,
+    outboxBytes: shard.undeliveredBytes,
   };
 }
 
-function viewOf(
-  shard: number,
-  key: ConversationKey,
-  actor: ConversationActor | undefined,
-  lane: LaneActor | undefined,
-): ConversationView {
+function viewOf(shard: number, key: ConversationKey, open: Shard | undefined): ConversationView {
+  const actor = open?.parts.conversations?.find(key);
+  const lane = open?.parts.lanes?.find(key);
   return {
     id: parseConversationKey(key),
     shard,

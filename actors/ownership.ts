@@ -194,7 +194,7 @@ export class Ownership {
     return new Inspection({
       store: this.#options.store,
       leases: this.#namespace.keepers.map(({ state }) => state),
-      owned: new Map(this.#partsThatRun()),
+      owned: new Map(this.#open),
     });
   }
 

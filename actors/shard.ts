@@ -78,6 +78,13 @@ export interface ShardOptions {
   readonly onLost: (reason: LostReason) => void;
 }
 
+/** Null before its first start. */
+export interface ShardParts {
+  readonly committer: Committer | null;
+  readonly lanes: Lanes | null;
+  readonly conversations: Conversations | null;
+}
+
 const DRAIN_CHECK_MS = 5;
 
 export class Shard {
@@ -110,11 +117,18 @@ export class Shard {
     return this.#unfinished.size === 0;
   }
 
-  /** As they run now, to be looked at; null while one of them is being made. */
-  get parts(): ShardParts | null {
-    const [committer, lanes, conversations] = [this.#committer, this.#lanes, this.#conversations];
-    if (committer === null || lanes === null || conversations === null) return null;
-    return { committer, lanes, conversations, undecidedBytes: this.#progress.undecidedBytes };
+  /** Those that run, or ran last, to be looked at. */
+  get parts(): ShardParts {
+    return { committer: this.#committer, lanes: this.#lanes, conversations: this.#conversations };
+  }
+
+  /** Read and not yet decided and committed. */
+  get undecidedBytes(): number {
+    return this.#progress.undecidedBytes;
+  }
+
+  get undeliveredBytes(): number {
+    return this.#lanes?.bytes ?? 0;
   }
 
   /** A commit is under way, or was confirmed just now. */

@@ -437,6 +437,7 @@ function serverLimits(config: Config): Partial<ServerLimits> {
     headerBytesMax: config.headerBytesMax,
     connectionsMax: config.connectionsMax,
     requestTimeoutMs: config.requestTimeoutMs,
+    connectionTimeoutMs: config.connectionTimeoutMs,
     keepAliveTimeoutMs: config.keepAliveTimeoutMs,
     admitTimeoutMs: config.admitTimeoutMs,
     eventStreamsMax: config.eventStreamsMax,

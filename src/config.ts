@@ -112,6 +112,7 @@ const schema = z.strictObject({
   headerBytesMax: bytes(16 * KIB, 4 * KIB, "path and headers of one request; over it 431"),
   connectionsMax: count(10_000, 16, 1_000_000, "connections open at once; further ones are cut"),
   requestTimeoutMs: ms(15 * SECOND_MS, SECOND_MS, 10 * 60_000, "how long a request may take to arrive; over it 408"),
+  connectionTimeoutMs: ms(60 * SECOND_MS, SECOND_MS, HOUR_MS, "how long a connection may stand still amid an answer"),
   keepAliveTimeoutMs: ms(
     72 * SECOND_MS,
     SECOND_MS,
@@ -355,6 +356,8 @@ const FITS: readonly { readonly into: ConfigKey; readonly what: string; size(con
   { into: "laneBacklogBytesMax", what: "turnReplyBytesMax", size: (c) => c.turnReplyBytesMax },
   { into: "outboxBytesMax", what: "commitBytesMax", size: (c) => c.commitBytesMax },
   { into: "transcriptBytesMax", what: "replyBytesMax", size: (c) => c.replyBytesMax },
+  { into: "connectionTimeoutMs", what: "2 x eventStreamHeartbeatMs", size: (c) => 2 * c.eventStreamHeartbeatMs },
+  { into: "connectionTimeoutMs", what: "admitTimeoutMs", size: (c) => c.admitTimeoutMs },
   { into: "connectionsMax", what: "eventStreamsMax + 1", size: (c) => c.eventStreamsMax + 1 },
   { into: "leaseTtlMs", what: "3 x ackDelayMs", size: (c) => 3 * c.ackDelayMs },
   { into: "leaseTtlMs", what: "3 x drainSliceMs", size: (c) => 3 * c.drainSliceMs },

@@ -47,6 +47,7 @@ describe("defaults", () => {
       headerBytesMax: 16_384,
       connectionsMax: 10_000,
       requestTimeoutMs: 15_000,
+      connectionTimeoutMs: 60_000,
       keepAliveTimeoutMs: 72_000,
       admitTimeoutMs: 10_000,
       eventStreamsMax: 1_000,
@@ -267,6 +268,8 @@ describe("bounds that must fit into each other", () => {
     ["laneBacklogBytesMax", { laneBacklogBytesMax: 1_000_000 }, "less than turnReplyBytesMax"],
     ["outboxBytesMax", { outboxBytesMax: 4_000_000 }, "less than commitBytesMax"],
     ["residentBytesMax", { stateBytesMax: 2_097_152, residentBytesMax: 1_048_576 }, "less than stateBytesMax"],
+    ["connectionTimeoutMs", { connectionTimeoutMs: 20_000 }, "less than 2 x eventStreamHeartbeatMs (30000)"],
+    ["connectionTimeoutMs", { admitTimeoutMs: 90_000 }, "less than admitTimeoutMs (90000)"],
     ["connectionsMax", { connectionsMax: 500 }, "less than eventStreamsMax + 1 (1001)"],
     ["leaseTtlMs", { leaseTtlMs: 1_000, ackDelayMs: 400 }, "less than 3 x ackDelayMs (1200)"],
   ])("%s is refused when it cannot hold what must go into it", (key, options, reason) => {

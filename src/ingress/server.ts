@@ -44,6 +44,8 @@ export interface ServerLimits {
   readonly connectionsMax: number;
   /** From the first to the last byte of a request, ms. */
   readonly requestTimeoutMs: number;
+  /** How long a connection may stand still in the middle of a request or its answer, ms; it is cut then. */
+  readonly connectionTimeoutMs: number;
   /** How long an idle connection is kept, ms; longer than a load balancer in front keeps it. */
   readonly keepAliveTimeoutMs: number;
   /** For admission to answer, ms. */
@@ -61,6 +63,7 @@ export const SERVER_LIMITS: ServerLimits = {
   connectionsMax: 10_000,
   requestBounds: REQUEST_BOUNDS,
   requestTimeoutMs: 15_000,
+  connectionTimeoutMs: 60_000,
   keepAliveTimeoutMs: 72_000,
   admitTimeoutMs: 10_000,
   stopTimeoutMs: 5_000,
@@ -180,7 +183,7 @@ function build(
   const http = fastify({
     logger: false, // G4: what is worth a line is logged here, with fields that are known
     requestTimeout: limits.requestTimeoutMs,
-    connectionTimeout: 0, // an event stream is silent for long; who sends nothing ends by one of the other three
+    connectionTimeout: limits.connectionTimeoutMs, // else a client that never reads keeps its answer in memory (G2)
     keepAliveTimeout: limits.keepAliveTimeoutMs,
     bodyLimit: limits.bodyBytesMax,
     forceCloseConnections: "idle",

@@ -284,7 +284,7 @@ describe("GET /admin/conversations/<bot>/<channel>/<conversation>", () => {
 
   test("another node that stands by sees what is stored, lane included", async () => {
     const other = new TestNode({ environment, data, node: "n2", bot, channel, config: { shards: 2 } });
-    await environment.until(() => other.ownership.notReady?.startsWith("standing by") ?? false, 5_000, "standby");
+    await environment.until(() => other.notReady?.startsWith("standing by") ?? false, 5_000, "standby");
     const from = { ...sources, inspector: () => other.ownership.inspection };
     expect((await get("/admin/conversations/demo/test/later", from)).json).toMatchObject({
       state: "stored",

@@ -6,6 +6,7 @@ import { afterAll, describe, expect, test } from "vitest";
 import { EXIT } from "../../src/cli/exit.ts";
 import { resolveConfig } from "../../src/config.ts";
 import { systemEnvironment } from "../../src/environment.ts";
+import { pagePaths } from "../../src/ingress/page-route.ts";
 import { RedisStore } from "../../src/store/redis-store.ts";
 import { checkSafety } from "../../src/store/safety.ts";
 import { RedisServer } from "../support/redis-server.ts";
@@ -89,6 +90,16 @@ describe.each(["nginx.conf", "Caddyfile"])("%s", (name) => {
   test("does not hold event streams back", () => {
     expect(active).toMatch(/(proxy_buffering off;|flush_interval -1)/);
   });
+});
+
+test("both proxies pass on each file of the page", () => {
+  const location = new RegExp(/location ~ (\^\/\(chat\S+)/.exec(read("nginx.conf"))![1]!);
+  const named = /@page path (.*)/.exec(read("Caddyfile"))![1]!.split(" ");
+  expect(pagePaths().length).toBeGreaterThan(2);
+  for (const path of pagePaths()) {
+    expect(path).toMatch(location);
+    expect(named).toContain(path);
+  }
 });
 
 test("nginx.conf says who asks, keeps Host, and waits longer than the node does", () => {

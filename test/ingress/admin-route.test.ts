@@ -235,6 +235,43 @@ describe("limits", () => {
     while ((await ask(server, "/livez")).status !== 200) await new Promise((resolve) => setImmediate(resolve));
   });
 
+  test("a client that never reads its answer is cut, and others get its place", async () => {
+    const large = { id: { ms: 1, seq: 0 }, bytes: Buffer.from(JSON.stringify({ text: "x".repeat(32 * 1024 * 1024) })) };
+    const server = await started({
+      limits: { connectionTimeoutMs: 300, connectionsMax: 1 },
+      routes: {
+        webhook: () => undefined,
+        transcript: () => ({ read: async () => [large], follow: () => () => undefined }),
+      },
+    });
+    const lazy = new RawConnection(server.url);
+    lazy.socket.pause();
+    lazy.write(`GET /channels/http/demo/c/replies HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
+    await new Promise((resolve) => lazy.socket.once("ready", resolve));
+    let refused = 0;
+    while ((await ask(server, "/livez")).status !== 200) refused += 1;
+    expect(refused).toBeGreaterThan(0);
+    lazy.socket.destroy();
+  });
+
+  test("an event stream that only beats is not standing still", async () => {
+    const server = await started({
+      limits: { connectionTimeoutMs: 300, eventStream: { pollMs: 10_000, heartbeatMs: 50, stallMs: 10_000 } },
+    });
+    const stream = new RawConnection(server.url);
+    let text = "";
+    const beats = new Promise<void>((resolve, reject) => {
+      stream.socket.on("data", (chunk) => {
+        text += chunk.toString("latin1");
+        if (text.split(": still here").length > 20) resolve();
+      });
+      stream.socket.once("close", () => reject(new Error(`closed after ${text}`)));
+    });
+    stream.write(`GET /channels/http/demo/c/events HTTP/1.1\r\nHost: localhost\r\n\r\n`);
+    await beats;
+    stream.socket.destroy();
+  });
+
   test("headers that come a byte at a time are cut when the request's time is over", async () => {
     const server = await started({ limits: { requestTimeoutMs: 300 } });
     const slow = new RawConnection(server.url).write("GET /livez HTTP/1.1\r\nHost: x\r\nX-A: ");
