@@ -356,10 +356,10 @@ export class ConversationActor implements Committable {
 
   /** A turn that took its time has ended: its message is still the head. Goes on with what waits behind it. */
   #turnSettled = (result: TurnResult): void => {
-    const turn = this.#turn!;
-    this.#ports.running.remove(turn);
-    this.#turn = null;
     try {
+      const turn = this.#turn!;
+      this.#turn = null;
+      this.#ports.running.remove(turn);
       this.#timeTurn(turn.deadlineMs - turn.timeoutMs);
       const message = this.#mailbox.peek()!;
       const goesOn = !this.#stopped && this.#applied(this.#record ?? newRecord(message.position), message, result); // C5

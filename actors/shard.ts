@@ -44,14 +44,6 @@ export interface CrashPolicies {
   readonly lanes: CrashPolicy;
 }
 
-export interface ShardParts {
-  readonly committer: Committer;
-  readonly lanes: Lanes;
-  readonly conversations: Conversations;
-  /** Read and not yet decided and committed. */
-  readonly undecidedBytes: number;
-}
-
 /** One of each for the node: a shard that is opened again leaves nothing behind. */
 export interface ShardFamilies {
   readonly lanes: ActorFamily;
