@@ -35,7 +35,7 @@ import { Inspection } from "./inspection.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
-import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies, type ShardParts } from "./shard.ts";
+import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies } from "./shard.ts";
 
 export interface OwnershipOptions {
   readonly environment: PartEnvironment;
@@ -279,10 +279,6 @@ export class Ownership {
       shardClosedBecause: (shard) => this.#haltedBecause(shard),
       failed: (error) => environment.fail(error),
     });
-  }
-
-  *#partsThatRun(): Generator<[number, ShardParts]> {
-    for (const [index, { parts }] of this.#open) if (parts !== null) yield [index, parts];
   }
 
   #shardStore(shard: number): ShardStore {
