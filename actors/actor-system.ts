@@ -43,6 +43,8 @@ export interface ActorRef<Message> {
   ask<Answer>(makeMessage: (answer: (value: Answer) => void) => Message, timeoutMs: number): Promise<Answer>;
   /** What waits becomes dead letters; a running `receive` ends by itself and is ignored. */
   stop(): void;
+  /** Takes nothing more in and stops when all that was taken in is received. Undefined if that is so already. */
+  drain(): Promise<void> | undefined;
 }
 
 export class AskError extends Error {
@@ -148,6 +150,8 @@ class NactActor<Message> implements ActorRef<Message> {
   /** Of the `receive` that runs: its time limit, then the grace for heeding the signal. */
   #timer: { cancel(): void } | null = null;
   #isStopped = false;
+  #isReceiving = false;
+  #drained: { readonly promise: Promise<void>; readonly resolve: () => void } | null = null;
 
   constructor(
     life: SystemLife,
@@ -174,7 +178,7 @@ class NactActor<Message> implements ActorRef<Message> {
   }
 
   tell(message: Message): boolean {
-    if (this.#isStopped || this.#life.isOver) {
+    if (this.#isStopped || this.#drained !== null || this.#life.isOver) {
       this.#deadLetter(message);
       return false;
     }
@@ -209,6 +213,22 @@ class NactActor<Message> implements ActorRef<Message> {
     this.#mailbox = null;
     for (const message of left ?? []) this.#deadLetter(message); // A4
     this.#abort?.abort();
+    this.#drained?.resolve();
+  }
+
+  drain(): Promise<void> | undefined {
+    if (this.#drained === null && (this.#isStopped || (this.#mailbox === null && !this.#isReceiving))) {
+      this.stop();
+      return undefined;
+    }
+    if (this.#drained === null) {
+      let resolve = (): void => undefined;
+      const promise = new Promise<void>((done) => {
+        resolve = done;
+      });
+      this.#drained = { promise, resolve };
+    }
+    return this.#drained.promise;
   }
 
   /** One wake-up, one message. What it returns nact waits for, and it never throws or rejects (A1, A3). */
@@ -223,8 +243,18 @@ class NactActor<Message> implements ActorRef<Message> {
       this.#fail(error);
       return undefined;
     }
-    if (typeof running !== "object" || running === null) return undefined;
-    return this.#settled(running);
+    if (typeof running === "object" && running !== null) {
+      this.#isReceiving = true;
+      return this.#settled(running);
+    }
+    this.#received();
+    return undefined;
+  }
+
+  #received(): undefined {
+    this.#isReceiving = false;
+    if (this.#drained !== null && this.#mailbox === null) this.stop();
+    return undefined;
   }
 
   #signal(): AbortSignal {
@@ -237,7 +267,11 @@ class NactActor<Message> implements ActorRef<Message> {
   #settled(running: object): Promise<undefined> {
     const { receiveTimeoutMs } = this.#options;
     const ended = Promise.resolve(running);
-    if (receiveTimeoutMs === undefined) return ended.then(ignore, (error: unknown) => this.#fail(error));
+    if (receiveTimeoutMs === undefined)
+      return ended.then(
+        () => this.#received(),
+        (error: unknown) => this.#fail(error),
+      );
     return new Promise((resolve) => {
       let overdue: ReceiveTimeoutError | null = null;
       const report = (): void => {
@@ -259,7 +293,7 @@ class NactActor<Message> implements ActorRef<Message> {
         } else if (this.#timer !== null) report();
       };
       ended.then(
-        () => settle(() => undefined),
+        () => settle(() => this.#received()),
         (error: unknown) => settle(() => this.#fail(error)),
       );
     });
@@ -313,5 +347,3 @@ class NactActor<Message> implements ActorRef<Message> {
     }
   }
 }
-
-const ignore = (): undefined => undefined;

@@ -192,12 +192,12 @@ export class Family<Args = unknown> {
   }
 
   /** As in OTP there is nothing to restart or delete: a child that ended is forgotten. */
-  async restartChild(_id: string): Promise<VerbAnswer> {
-    return { ok: false, error: "simple_one_for_one" };
+  restartChild(_id: string): Promise<VerbAnswer> {
+    return this.#call((answer) => answer({ ok: false, error: "simple_one_for_one" }));
   }
 
-  async deleteChild(_id: string): Promise<VerbAnswer> {
-    return { ok: false, error: "simple_one_for_one" };
+  deleteChild(_id: string): Promise<VerbAnswer> {
+    return this.#call((answer) => answer({ ok: false, error: "simple_one_for_one" }));
   }
 
   /** In no particular order. Null once it ended. */
@@ -349,32 +349,41 @@ export class Family<Args = unknown> {
     const next = this.#newMember(member.id, member.args, isPerChild ? times : NO_RESTARTS);
     next.status = "restarting";
     const backoffMs = restartDelayMs(this.#spec.backoff, times.length, this.#environment.random());
-    const delayMs = Math.max(backoffMs, this.#stormDelayMs(nowMs + backoffMs) + backoffMs);
-    if (delayMs === 0) {
-      this.#relaunch(next);
-      return;
-    }
-    next.pending = this.#environment.after(delayMs, () => {
-      next.pending = null;
-      this.#post(() => this.#relaunch(next));
-    });
+    this.#later(next, backoffMs, () => this.#admit(next));
   }
 
-  #stormDelayMs(atMs: number): number {
+  /** Y4. Asked when the restart is due, so that one which waits long for itself keeps no other waiting. */
+  #admit(member: Member<Args>): void {
     const { storm } = this.#spec;
-    if (storm === undefined) return 0;
-    const { state, delayMs, opened } = admitRestart(this.#storm, atMs, storm);
+    if (storm === undefined) {
+      this.#relaunch(member);
+      return;
+    }
+    const { state, delayMs, opened } = admitRestart(this.#storm, this.#environment.monotonicMs(), storm);
     this.#storm = state;
     if (opened)
       this.#log.error(
         { supervisor: this.id, restartsMax: storm.restartsMax, windowMs: storm.windowMs, children: this.#members.size },
         "so many children crash that restarts are delayed; none is lost. Look for what they have in common",
       );
-    return delayMs;
+    this.#later(member, delayMs, () => this.#relaunch(member));
+  }
+
+  /** Goes on with a member that is still there by then; at once for 0. */
+  #later(member: Member<Args>, delayMs: number, goOn: () => void): void {
+    if (delayMs === 0) {
+      goOn();
+      return;
+    }
+    member.pending = this.#environment.after(delayMs, () => {
+      member.pending = null;
+      this.#post(() => {
+        if (this.#members.get(member.id) === member) goOn(); // Y2
+      });
+    });
   }
 
   #relaunch(member: Member<Args>): void {
-    if (this.#members.get(member.id) !== member || this.#phase !== "running") return; // Y2
     member.status = "starting";
     this.#launch(member, (outcome) => {
       if (this.#members.get(member.id) !== member || outcome.kind === "started") return;

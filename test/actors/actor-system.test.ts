@@ -643,3 +643,45 @@ describe("what nact does wrong and an actor here does not", () => {
     expect(crashes).toHaveLength(1);
   });
 });
+
+describe("drain", () => {
+  test("takes nothing more in, and is over when all that was taken in was received", async () => {
+    const slow = new Slow();
+    const actor = system.family("slow").spawn(slow, 10);
+    actor.tell(1);
+    actor.tell(2);
+    await quiet();
+    let isDrained = false;
+    void actor.drain()?.then(() => {
+      isDrained = true;
+    });
+    expect(actor.drain()).toBe(actor.drain());
+    expect(actor.tell(3)).toBe(false);
+    slow.openNext();
+    await quiet();
+    expect([isDrained, slow.begun]).toEqual([false, [1, 2]]);
+    slow.openNext();
+    await quiet();
+    expect([isDrained, slow.ended]).toEqual([true, [1, 2]]);
+  });
+
+  test("of an idle or stopped actor is over at once; one that crashes or is stopped meanwhile is over then", async () => {
+    const family = system.family("any");
+    const idle = family.spawn({ receive: () => undefined }, 10);
+    expect([idle.drain(), idle.tell(1), idle.drain()]).toEqual([undefined, false, undefined]);
+    const held = gate();
+    const crashing = family.spawn({ receive: () => held.promise }, 10);
+    crashing.tell(1);
+    crashing.tell(2);
+    await quiet();
+    const drained = crashing.drain();
+    held.fail(new Error("own mistake"));
+    await drained;
+    expect(crashes).toHaveLength(1);
+    const hung = family.spawn({ receive: () => new Promise(() => undefined) }, 10);
+    hung.tell(1);
+    const stopped = hung.drain();
+    hung.stop();
+    await stopped;
+  });
+});

@@ -48,6 +48,13 @@ const KINDS = [
   "list",
   "wait",
 ] as const;
+/** What else must be common: what a step led to, and what trees are made of. */
+const ALSO = [
+  ...["restarted", "gave-up", "stop-hung", `depth ${DEPTH_MAX}`],
+  ...["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"],
+  ...["permanent", "transient", "temporary", "significant"],
+  ...["never", "any_significant", "all_significant"],
+];
 const STOPS = ["orderly", "orderly", "forever", "brutal", "hangs"] as const;
 
 const leaf = {
@@ -182,6 +189,7 @@ test(`in ${RUNS} random runs, and each kind of action is in at least 5 % of them
     const code = new CodeSubject();
     const namer = new Namer();
     const tree = namer.sup({ ...shape, restart: "permanent", isSignificant: false }, "never");
+    for (const word of wordsOf(tree, 1)) kinds.add(word);
     compare(await model.start(tree, PERIOD_MS, []), await code.start(tree, PERIOD_MS, []), "start", tree);
     for (const [i, { on, choices: chosen }] of plan.entries()) {
       const alive = model.alive();
@@ -209,7 +217,7 @@ test(`in ${RUNS} random runs, and each kind of action is in at least 5 % of them
     for (const kind of kinds) seen.set(kind, (seen.get(kind) ?? 0) + 1);
   });
   await fc.assert(property, { numRuns: RUNS });
-  for (const kind of [...new Set<string>(KINDS), "restarted", "gave-up", "stop-hung"])
+  for (const kind of [...new Set<string>(KINDS), ...ALSO])
     expect(seen.get(kind) ?? 0, `runs with ${kind}`).toBeGreaterThanOrEqual(RUNS * 0.05);
 });
 
@@ -226,6 +234,13 @@ function kindsOf({ events, shape }: Outcome, tree: SupNode): string[] {
   const stubborn = new Set(stubbornIds(tree));
   if (events.some((event) => event.startsWith("-") && stubborn.has(event.slice(1)))) kinds.push("stop-hung");
   return kinds;
+}
+
+function wordsOf(node: TreeNode, depth: number): string[] {
+  const own = [node.restart, ...(node.significant ? ["significant"] : [])];
+  if (node.kind === "worker") return own;
+  const below = node.children.flatMap((child) => wordsOf(child, depth + 1));
+  return [...own, node.strategy, node.autoShutdown, `depth ${depth}`, ...below];
 }
 
 function stubbornIds(node: TreeNode): string[] {

@@ -78,3 +78,40 @@ describe.each<[string, () => TraceSubject]>([
     expect(`${wrong.length} differ\n${wrong.slice(0, 3).join("\n\n")}`).toBe("0 differ\n");
   });
 });
+
+test("the traces show what they are there for", () => {
+  const texts = traces.map((trace) => JSON.stringify(trace));
+  const having = (pattern: RegExp): number => texts.filter((text) => pattern.test(text)).length;
+  expect(traces.length).toBeGreaterThanOrEqual(300);
+  expect(new Set(traces.map(({ seed }) => seed)).size).toBe(traces.length);
+  for (const word of ["one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"])
+    expect(having(new RegExp(`s\\d+ ${word} `)), word).toBeGreaterThan(30);
+  for (const word of [
+    "permanent",
+    "transient",
+    "temporary",
+    "significant",
+    "stubborn",
+    "brutal_kill",
+    "any_significant",
+  ])
+    expect(having(new RegExp(`[ "]${word}`)), word).toBeGreaterThan(30);
+  for (const verb of ["exit", "fail_next", "start_new", "start", "terminate", "restart", "delete", "which", "count"])
+    expect(having(new RegExp(`"${verb}[ "]`)), verb).toBeGreaterThan(30);
+  for (const reason of ["normal", "shutdown", "shutdown_term", "error", "kill"])
+    expect(having(new RegExp(`exit \\S+ ${reason}"`)), reason).toBeGreaterThan(20);
+  for (const answer of [
+    "already_present",
+    "already_started",
+    "not_found",
+    "running",
+    "restarting",
+    "start_failed",
+    "noproc",
+  ])
+    expect(having(new RegExp(`= ${answer}"`)), answer).toBeGreaterThan(4);
+  expect(having(/"over"/), "ends by intensity or autoShutdown").toBeGreaterThan(50);
+  expect(having(/"start":"failed/), "failed starts of the root").toBeGreaterThan(10);
+  expect(having(/"events":"[^"]*!/), "failed starts").toBeGreaterThan(50);
+  expect(having(/"wait 2200/), "periods that pass").toBeGreaterThanOrEqual(20);
+});
