@@ -24,3 +24,11 @@ export const failedWith = (error: unknown): ExitReason => ({ kind: "error", erro
 export function isOrderly(reason: ExitReason): boolean {
   return reason.kind === "normal" || reason.kind === "shutdown";
 }
+
+const KINDS: ReadonlySet<unknown> = new Set(["normal", "shutdown", "killed", "error"]);
+
+/** A reason that came from outside: what is none is what it failed with. */
+export function exitReasonOf(told: unknown): ExitReason {
+  const isReason = typeof told === "object" && told !== null && KINDS.has((told as { kind?: unknown }).kind);
+  return isReason ? (told as ExitReason) : failedWith(told);
+}

@@ -119,9 +119,9 @@ export type Refusal =
   | "simple_one_for_one"
   | "noproc";
 
-/** `incarnation` is what Erlang answers a pid for; null where that is `undefined`. */
+/** `incarnation` is what Erlang answers a pid for: null where that is `undefined`, missing where it answers `ok` alone. */
 export type VerbAnswer =
-  | { readonly ok: true; readonly incarnation: number | null }
+  | { readonly ok: true; readonly incarnation?: number | null }
   | { readonly ok: false; readonly error: Refusal; readonly incarnation?: number; readonly reason?: unknown };
 
 export type SupervisorEffect =
@@ -296,7 +296,7 @@ function verb(draft: Draft, event: Verb): Draft {
   if (event.kind === "restart-child")
     return begin(draft, { kind: "start-known", id, call: event.call }, [{ kind: "start", id }]);
   forget(draft, id);
-  return reply(draft, event.call, { ok: true, incarnation: null });
+  return reply(draft, event.call, { ok: true });
 }
 
 function end(draft: Draft, reason: ExitReason): Draft {
@@ -411,7 +411,7 @@ function conclude(draft: Draft, goal: Goal): Draft {
       break;
     }
     case "terminate":
-      reply(draft, goal.call, { ok: true, incarnation: null });
+      reply(draft, goal.call, { ok: true });
       break;
     case "start-new":
     case "start-known": {

@@ -14,8 +14,8 @@
 import type { Environment, Timer } from "../src/environment.ts";
 import { ChildSpecError, ChildStartError, SupervisorEndedError } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
-import { type ChildSpec, type FullChildSpec, fullChildSpec, type RunningChild } from "./child-spec.ts";
-import { type DownReason, type ExitReason, failedWith, KILLED, SHUTDOWN } from "./exit-reason.ts";
+import { type ChildLink, type ChildSpec, type FullChildSpec, fullChildSpec, type RunningChild } from "./child-spec.ts";
+import { type ExitReason, exitReasonOf, KILLED, SHUTDOWN } from "./exit-reason.ts";
 import { Monitors, type OnDown } from "./monitors.ts";
 import type { RestartBackoff } from "./restart-backoff.ts";
 import {
@@ -259,7 +259,7 @@ export class Supervisor {
   #post(waiting: Waiting): void {
     if (this.#isOver) return;
     this.#waiting.push(waiting);
-    this.#drain();
+    queueMicrotask(() => this.#drain());
   }
 
   /** V5 */
@@ -402,7 +402,7 @@ export class Supervisor {
 
   #childExited(life: Life, reason: ExitReason): void {
     if (life.exitReason !== null || this.#lives.get(life.incarnation) !== life) return; // V6
-    const known = isExitReason(reason) ? reason : failedWith(reason);
+    const known = exitReasonOf(reason);
     life.exitReason = known;
     life.resolveExited(known);
     this.#lastExits.set(life.spec.id, lastExitOf(known, this.#environment.nowMs()));
@@ -503,7 +503,7 @@ export function supervisorChild(
   environment: Environment,
   log: Log,
   options: SupervisorChildOptions = {},
-): ChildSpec {
+): ChildSpec & { start(link: ChildLink): Promise<RunningChild & { readonly supervisor: Supervisor }> } {
   return {
     id: spec.id,
     type: "supervisor",
@@ -515,6 +515,7 @@ export function supervisorChild(
         if (reason.kind !== "noproc") link.exited(reason);
       });
       return {
+        supervisor,
         stop: () => supervisor.stop(),
         kill: () => supervisor.kill(),
         tree: () => supervisor.tree(),
@@ -545,8 +546,3 @@ function fullFlags({
     refuse("autoShutdown", "never, any_significant or all_significant");
   return { strategy, intensity, periodMs, autoShutdown, backoff };
 }
-
-const REASONS: ReadonlySet<unknown> = new Set(["normal", "shutdown", "killed", "error"]);
-
-const isExitReason = (reason: unknown): reason is ExitReason =>
-  typeof reason === "object" && reason !== null && REASONS.has((reason as DownReason).kind);

@@ -308,3 +308,380 @@ test("beside 10,000 idle actors a message to one is quick, and no other is touch
   expect(performance.now() - started).toBeLessThan(1_500);
   expect([...touched]).toEqual([5_000]);
 });
+
+describe("what nact does wrong and an actor here does not", () => {
+  interface Told {
+    readonly actor: string;
+    readonly message: unknown;
+  }
+  let exits: unknown[];
+  let dead: Told[];
+
+  beforeEach(() => {
+    exits = [];
+    dead = [];
+    system.stop();
+    system = new ActorSystem({
+      after: environment.after,
+      onCrash: (actor, error) => crashes.push({ actor, error }),
+      onDeadLetter: (actor, message) => dead.push({ actor, message }),
+    });
+  });
+
+  const limits = (receiveTimeoutMs: number, abortGraceMs?: number) => ({
+    mailboxMax: 10,
+    receiveTimeoutMs,
+    ...(abortGraceMs !== undefined && { abortGraceMs }),
+    onExit: (error: unknown) => void exits.push(error),
+  });
+
+  /** Fails on anything that reaches the console, standard error or the process while `run` runs. */
+  async function unheard(run: () => Promise<void>): Promise<void> {
+    const spies = [
+      vi.spyOn(process.stderr, "write").mockReturnValue(true),
+      ...(["log", "info", "warn", "error", "debug"] as const).map((name) =>
+        vi.spyOn(console, name).mockReturnValue(undefined),
+      ),
+    ];
+    const rejections: unknown[] = [];
+    const onRejection = (reason: unknown): void => void rejections.push(reason);
+    process.on("unhandledRejection", onRejection);
+    process.on("uncaughtException", onRejection);
+    try {
+      await run();
+      await quiet();
+      for (const spy of spies) expect(spy).not.toHaveBeenCalled();
+      expect(rejections).toEqual([]);
+    } finally {
+      process.off("unhandledRejection", onRejection);
+      process.off("uncaughtException", onRejection);
+      vi.restoreAllMocks();
+    }
+  }
+
+  describe("nact has no hang time-out (A5)", () => {
+    test("a receive that never settles ends its actor, with a typed error and its signal aborted", async () => {
+      let signal: AbortSignal | undefined;
+      const actor = system.family("hung").spawn<string>(
+        {
+          receive(_message, aborted) {
+            signal = aborted;
+            return new Promise(() => undefined);
+          },
+        },
+        limits(5_000, 2_000),
+      );
+      actor.tell("first");
+      actor.tell("second");
+      await environment.pass(4_999);
+      expect([signal!.aborted, exits, actor.tell("third")]).toEqual([false, [], true]);
+      await environment.pass(1);
+      expect([signal!.aborted, exits, actor.tell("fourth")]).toEqual([true, [], false]);
+      expect(dead.map(({ message }) => message)).toEqual(["second", "third", "fourth"]);
+      await environment.pass(2_001);
+      expect(exits).toHaveLength(1);
+      expect(exits[0]).toMatchObject({ code: "ERR_RECEIVE_TIMEOUT" });
+      expect(crashes).toEqual([]);
+    });
+
+    test("one that heeds its signal is replaced as soon as it ended, so two of them never run at once", async () => {
+      let running = 0;
+      let runningMax = 0;
+      const family = system.family("heeding");
+      const spawnOne = (): ActorRef<string> =>
+        family.spawn<string>(
+          {
+            async receive(_message, signal) {
+              running += 1;
+              runningMax = Math.max(runningMax, running);
+              await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+              await new Promise((resolve) => setImmediate(resolve)); // cleans up
+              running -= 1;
+            },
+          },
+          {
+            ...limits(1_000, 60_000),
+            onExit: (error) => {
+              exits.push(error);
+              if (exits.length < 4) spawnOne().tell("again");
+            },
+          },
+        );
+      spawnOne().tell("go");
+      await environment.until(() => exits.length === 4, 60_000, "four replacements");
+      expect(runningMax).toBe(1);
+      expect(environment.nowMs() - new VirtualEnvironment(1).nowMs()).toBeLessThan(5_000);
+    });
+
+    for (const how of ["resolves", "rejects"]) {
+      test(`a late result that ${how} after the grace is ignored`, async () => {
+        const held = gate();
+        const actor = system.family("late").spawn({ receive: () => held.promise }, limits(100, 100));
+        actor.tell("go");
+        await environment.pass(201);
+        expect(exits).toHaveLength(1);
+        await unheard(async () => {
+          if (how === "resolves") held.open();
+          else held.fail(new Error("too late"));
+          await quiet();
+        });
+        expect(exits).toHaveLength(1);
+      });
+    }
+
+    test("one that ends in time leaves no timer, and so does one that is stopped, in its grace or before, or with the system", async () => {
+      const quick = system.family("quick").spawn({ receive: async () => undefined }, limits(60_000));
+      quick.tell("go");
+      const hung = [1, 2, 3].map(() =>
+        system.family("hung").spawn({ receive: () => new Promise(() => undefined) }, limits(100, 60_000)),
+      );
+      hung[0]!.tell("go");
+      await environment.pass(100); // the first is in its grace
+      hung[1]!.tell("go");
+      hung[2]!.tell("go");
+      await quiet();
+      hung[0]!.stop();
+      hung[1]!.stop();
+      system.stop();
+      const before = environment.nowMs();
+      await environment.until(() => false, 3_600_000, "idle").catch(() => undefined);
+      expect(environment.nowMs()).toBe(before);
+      expect(exits).toEqual([]);
+    });
+  });
+
+  describe("nact drops what is told to the stopped, and the mailbox at a stop, without a word (A4)", () => {
+    test("both are dead letters: counted, and shown in order", async () => {
+      const slow = new Slow();
+      const actor = system.family("slow").spawn(slow, 10);
+      for (const message of [1, 2, 3]) actor.tell(message);
+      await quiet();
+      expect(actor.mailboxDepth).toBe(2);
+      actor.stop();
+      expect(actor.tell(4)).toBe(false);
+      expect(dead).toEqual([2, 3, 4].map((message) => ({ actor: actor.name, message })));
+      expect([system.deadLetters, actor.mailboxDepth]).toEqual([3, 0]);
+    });
+
+    test("what a crash leaves in the mailbox is too; what a full mailbox refused is not", async () => {
+      const actor = system.family("fragile").spawn<number>(
+        {
+          receive() {
+            throw new Error("own mistake");
+          },
+        },
+        2,
+      );
+      expect([1, 2, 3].map((message) => actor.tell(message))).toEqual([true, true, false]);
+      await quiet();
+      expect(dead.map(({ message }) => message)).toEqual([2]);
+    });
+  });
+
+  describe("nact prints what a handler threw, and lets it become an unhandled rejection (A3)", () => {
+    const thrower = (thrown: unknown) => () => {
+      throw thrown;
+    };
+    const THEN = "then"; // a thenable made on purpose
+    const ways: [string, () => unknown][] = [
+      ["throws undefined", thrower(undefined)],
+      ["throws null", thrower(null)],
+      ["throws what cannot be turned into text", thrower(Object.create(null))],
+      ["throws what looks like a promise", thrower({ [THEN]: "no function" })],
+      ["rejects with null", () => Promise.reject(null)],
+      ["rejects with undefined", () => Promise.reject(undefined)],
+      ["gives a thenable whose then throws", () => ({ [THEN]: thrower(new Error("then")) })],
+      [
+        "gives a thenable whose then is a getter that throws",
+        () => Object.defineProperty({}, THEN, { get: thrower(new Error("getter")) }),
+      ],
+      [
+        "gives a thenable that calls back twice, then throws",
+        () => ({
+          [THEN](_resolve: () => void, reject: (reason: unknown) => void) {
+            reject(new Error("first"));
+            reject(new Error("second"));
+            throw new Error("third");
+          },
+        }),
+      ],
+      [
+        "gives a promise that gives such a thenable",
+        () => Promise.resolve().then(() => ({ [THEN]: thrower(new Error("nested")) })),
+      ],
+      [
+        "gives a proxy that throws whatever is done to it",
+        () => new Proxy({}, { get: thrower(new Error("proxy")), getPrototypeOf: thrower(new Error("proxy")) }),
+      ],
+    ];
+    for (const receiveTimeoutMs of [undefined, 1_000]) {
+      for (const [what, receive] of ways) {
+        test(`a receive that ${what} ends its actor once${receiveTimeoutMs ? ", with a time limit too" : ""}`, async () => {
+          await unheard(async () => {
+            const actor = system.family("fragile").spawn(
+              { receive },
+              {
+                mailboxMax: 10,
+                ...(receiveTimeoutMs !== undefined && { receiveTimeoutMs }),
+                onExit: (error) => void exits.push(error),
+              },
+            );
+            actor.tell("go");
+            actor.tell("more");
+            await quiet();
+            expect(actor.tell("still there?")).toBe(false);
+          });
+          expect(exits).toHaveLength(1);
+          expect(dead.map(({ message }) => message)).toEqual(["more", "still there?"]);
+        });
+      }
+    }
+
+    test("values that are no promise are nobody's business", async () => {
+      await unheard(async () => {
+        const values = [0, "text", true, null, undefined, Symbol("s"), {}, [], () => undefined];
+        for (const value of values) {
+          const received: unknown[] = [];
+          const actor = system.family("odd").spawn(
+            {
+              receive(message: unknown) {
+                received.push(message);
+                return value;
+              },
+            },
+            10,
+          );
+          actor.tell(1);
+          actor.tell(2);
+          await quiet();
+          expect(received).toEqual([1, 2]);
+        }
+      });
+      expect([exits, crashes]).toEqual([[], []]);
+    });
+  });
+
+  test("nact's onCrash that throws ends the process; here it is counted, and the others go on (A3)", async () => {
+    await unheard(async () => {
+      const fail = (): never => {
+        throw new Error("told badly");
+      };
+      const own = new ActorSystem({ after: environment.after, onCrash: fail, onDeadLetter: fail });
+      const family = own.family("fragile");
+      const crashing = { receive: () => Promise.reject(new Error("own mistake")) };
+      const actor = family.spawn(crashing, 10);
+      family.spawn(crashing, { mailboxMax: 10, onExit: fail }).tell("go");
+      actor.tell("go");
+      actor.tell("waits");
+      const received: string[] = [];
+      const healthy = family.spawn({ receive: (message: string) => void received.push(message) }, 10);
+      await quiet();
+      healthy.tell("hello");
+      await quiet();
+      expect(received).toEqual(["hello"]);
+      expect(own.callbackErrors).toBe(3);
+      own.stop();
+    });
+  });
+
+  test("nact's reset runs two handlers of one actor at once; here no restart does, whatever crashes when (A1)", async () => {
+    const family = system.family("busy");
+    let running = 0;
+    let overlaps = 0;
+    let restarts = 0;
+    let received = 0;
+    let current: ActorRef<number>;
+    const spawnOne = (): void => {
+      current = family.spawn<number>(
+        {
+          async receive(message) {
+            running += 1;
+            if (running > 1) overlaps += 1;
+            received += 1;
+            for (let turn = 0; turn < message % 3; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+            running -= 1;
+            if (message % 5 === 0) throw new Error(`message ${message}`);
+          },
+        },
+        {
+          mailboxMax: 1_000,
+          onExit: () => {
+            restarts += 1;
+            spawnOne();
+          },
+        },
+      );
+    };
+    spawnOne();
+    for (let message = 1; message <= 300; message += 1) {
+      current!.tell(message);
+      if (message % 7 === 0) await quiet();
+    }
+    await quiet();
+    await quiet();
+    expect(overlaps).toBe(0);
+    expect(restarts).toBeGreaterThan(20);
+    expect(received + dead.length).toBe(300);
+  });
+
+  test("nact counts no restarts and has none to count: an actor that ended stays ended", async () => {
+    const received: number[] = [];
+    const actor = system.family("once").spawn<number>(
+      {
+        receive(message) {
+          received.push(message);
+          throw new Error("own mistake");
+        },
+      },
+      10,
+    );
+    for (let message = 0; message < 20; message += 1) {
+      actor.tell(message);
+      await quiet();
+    }
+    expect(received).toEqual([0]);
+    expect(crashes).toHaveLength(1);
+  });
+});
+
+describe("drain", () => {
+  test("takes nothing more in, and is over when all that was taken in was received", async () => {
+    const slow = new Slow();
+    const actor = system.family("slow").spawn(slow, 10);
+    actor.tell(1);
+    actor.tell(2);
+    await quiet();
+    let isDrained = false;
+    void actor.drain()?.then(() => {
+      isDrained = true;
+    });
+    expect(actor.drain()).toBe(actor.drain());
+    expect(actor.tell(3)).toBe(false);
+    slow.openNext();
+    await quiet();
+    expect([isDrained, slow.begun]).toEqual([false, [1, 2]]);
+    slow.openNext();
+    await quiet();
+    expect([isDrained, slow.ended]).toEqual([true, [1, 2]]);
+  });
+
+  test("of an idle or stopped actor is over at once; one that crashes or is stopped meanwhile is over then", async () => {
+    const family = system.family("any");
+    const idle = family.spawn({ receive: () => undefined }, 10);
+    expect([idle.drain(), idle.tell(1), idle.drain()]).toEqual([undefined, false, undefined]);
+    const held = gate();
+    const crashing = family.spawn({ receive: () => held.promise }, 10);
+    crashing.tell(1);
+    crashing.tell(2);
+    await quiet();
+    const drained = crashing.drain();
+    held.fail(new Error("own mistake"));
+    await drained;
+    expect(crashes).toHaveLength(1);
+    const hung = family.spawn({ receive: () => new Promise(() => undefined) }, 10);
+    hung.tell(1);
+    const stopped = hung.drain();
+    hung.stop();
+    await stopped;
+  });
+});
