@@ -31,6 +31,15 @@ export interface CrashPolicy {
   restartAfterMs(conversation: ConversationId, error: unknown): number | null;
 }
 
+/** Of children that are replaced one by one, since their family started. */
+export interface CrashCounts {
+  /** Wait for their restart. */
+  restarting: number;
+  /** Crashed too often and are halted. */
+  crashing: number;
+  restarts: number;
+}
+
 export interface ConversationsOptions {
   readonly ports: Omit<ConversationPorts, "environment" | "load" | "resized" | "crashed">;
   readonly environment: PartEnvironment;
@@ -67,6 +76,7 @@ export class Conversations {
   readonly #residents = new Map<ConversationKey, Resident>();
   /** Bots and channels that this node does not run and that were told; their messages stay in the inbox. */
   readonly #unknown = new Set<string>();
+  readonly crashes: CrashCounts = { restarting: 0, crashing: 0, restarts: 0 };
   #loading = new Set<ConversationActor>();
   #loadScheduled = false;
   #stopped = false;
@@ -152,11 +162,17 @@ export class Conversations {
     if (this.#residents.get(crashed.key)?.actor !== crashed) return;
     this.#options.takeBack(crashed);
     const delayMs = this.#options.crashPolicy.restartAfterMs(crashed.id, error);
-    if (delayMs === null) return;
+    if (delayMs === null) {
+      this.crashes.crashing += 1;
+      return;
+    }
+    this.crashes.restarting += 1;
     this.#options.environment.after(delayMs, () => crashed.onLanded(() => this.#replace(crashed)));
   }
 
   #replace(crashed: ConversationActor): void {
+    this.crashes.restarting -= 1;
+    this.crashes.restarts += 1;
     const resident = this.#residents.get(crashed.key);
     if (resident?.actor !== crashed || this.#stopped) return;
     this.#residents.delete(crashed.key);

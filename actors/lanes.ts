@@ -13,7 +13,7 @@ import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
 import { type Committer, OutboxEntry } from "./committer.ts";
-import type { CrashPolicy } from "./conversations.ts";
+import type { CrashCounts, CrashPolicy } from "./conversations.ts";
 import { LaneActor, type LanePorts } from "./lane-actor.ts";
 
 export interface LanesOptions {
@@ -47,6 +47,7 @@ export class Lanes {
   readonly #lanes = new Map<ConversationKey, LaneActor>();
   #sweep: Timer | null = null;
   #stopped = false;
+  readonly crashes: CrashCounts = { restarting: 0, crashing: 0, restarts: 0 };
   /** Undelivered bytes in memory. */
   bytes = 0;
 
@@ -120,6 +121,10 @@ export class Lanes {
     this.#lanes.delete(key);
   }
 
+  get count(): number {
+    return this.#lanes.size;
+  }
+
   /** Those in memory, to be looked at: all that do not flow, and those that flow and were used lately. */
   all(): IterableIterator<LaneActor> {
     return this.#lanes.values();
@@ -144,8 +149,14 @@ export class Lanes {
 
   #crashed(crashed: LaneActor, error: unknown): void {
     const delayMs = this.#options.crashPolicy.restartAfterMs(crashed.id, error);
-    if (delayMs === null) return;
+    if (delayMs === null) {
+      this.crashes.crashing += 1;
+      return;
+    }
+    this.crashes.restarting += 1;
     this.#options.environment.after(delayMs, () => {
+      this.crashes.restarting -= 1;
+      this.crashes.restarts += 1;
       if (this.#lanes.get(crashed.key) !== crashed) return;
       this.#start(crashed.successor()).resume();
     });

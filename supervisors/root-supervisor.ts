@@ -10,17 +10,14 @@
 //     observer   looks at Redis' settings and memory
 //     ingress    lets webhooks and channels in: starts last, stops first
 
-import type { PartFailed, RunningPart } from "../actors/shard.ts";
 import type { Environment } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
 import type { ChildSpec } from "./child-spec.ts";
-import { part } from "./shard-supervisor.ts";
+import { part, type StartPart } from "./shard-supervisor.ts";
 import { type SupervisorSpec, supervisorChild } from "./supervisor.ts";
 
 /** The embedded Redis has 10 s to end by itself; it is killed after that, and what it confirmed is on disk either way. */
 const STORE_SHUTDOWN_MS = 12_000;
-
-type StartPart = (failed: PartFailed) => RunningPart | Promise<RunningPart>;
 
 export interface RootParts {
   readonly health: StartPart;
