@@ -9,6 +9,14 @@ import { runProgram } from "./cli/program.ts";
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 
 const { argv, env: environment, stdout, stderr } = process;
-process.exit(
-  await runProgram({ argv: argv.slice(2), environment, stdout, stderr }, { createApp, live: liveUntilSignal }),
-);
+const terminal = {
+  argv: argv.slice(2),
+  environment,
+  stdout,
+  stderr,
+  /** Not opened before it is asked for: a service has none. */
+  get stdin() {
+    return process.stdin;
+  },
+};
+process.exit(await runProgram(terminal, { createApp, live: liveUntilSignal }));

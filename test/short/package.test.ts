@@ -56,8 +56,9 @@ describe("the tarball", () => {
 
   test("holds nothing else: no tests, benchmarks, scripts, build leftovers or data", () => {
     const known =
-      /^(?:dist\/(?:src|actors|supervisors)|src|actors|supervisors|examples|docs)\/|^(?:README|ARCHITECTURE|CHANGELOG|CONTRIBUTING|SECURITY)\.md$|^LICENSE$|^package\.json$/;
-    const foreign = /(?:^|\/)(?:test|bench|node_modules|\.data)\/|\.test\.|\.tsbuildinfo|\.colloquy-build|\.log$/;
+      /^(?:dist\/(?:src|actors|supervisors)|src|actors|supervisors|examples|templates|docs)\/|^(?:README|ARCHITECTURE|CHANGELOG|CONTRIBUTING|SECURITY)\.md$|^LICENSE$|^package\.json$/;
+    const foreign =
+      /(?:^|\/)(?:test|bench|node_modules|\.data)\/|^(?!templates\/).*\.test\.|\.tsbuildinfo|\.colloquy-build|\.log$/;
     expect(files.filter((file) => !known.test(file) || foreign.test(file))).toEqual([]);
   });
 
