@@ -1,7 +1,6 @@
 #!/usr/bin/env -S node --max-semi-space-size=64
 // Main: the process. The only reader of process.env, and the only one who exits.
 
-import { createApp } from "./app.ts";
 import { liveUntilSignal } from "./cli/lifecycle.ts";
 import { runProgram } from "./cli/program.ts";
 
@@ -19,4 +18,5 @@ const terminal = {
     return process.stdin;
   },
 };
-process.exit(await runProgram(terminal, { createApp, live: liveUntilSignal }));
+const loadParts = async () => ({ createApp: (await import("./app.ts")).createApp, live: liveUntilSignal });
+process.exit(await runProgram(terminal, loadParts));

@@ -3,15 +3,16 @@
 // Invariants
 //   P1. Wrong usage and wrong settings exit 2, with the usage or one line for each problem on stderr, and start nothing.
 //   P2. Help and version asked for go to stdout and exit 0.
+//   P3. Only the command that was typed is loaded: the runtime itself takes most of a second, and no other command needs it.
 
 import { Command, CommanderError, Option, type OutputConfiguration } from "commander";
 import { CONFIG_KEYS, type ConfigFlags, type ConfigKey, flagOf, helpOf } from "../config.ts";
-import { type ChatFlags, chat } from "./chat/chat-command.ts";
-import { type DoctorFlags, doctor } from "./doctor/doctor-command.ts";
+import type { ChatFlags } from "./chat/chat-command.ts";
+import type { DoctorFlags } from "./doctor/doctor-command.ts";
 import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
-import { type InitFlags, init } from "./init/init-command.ts";
+import type { InitFlags } from "./init/init-command.ts";
 import { packageVersion } from "./package-version.ts";
-import { type StartParts, start } from "./start-command.ts";
+import type { StartParts } from "./start-command.ts";
 import type { Terminal } from "./terminal.ts";
 
 type SettingFlags = readonly { readonly key: ConfigKey; readonly option: Option }[];
@@ -91,7 +92,7 @@ export interface Commands {
 }
 
 /** @returns the code to exit with; it never rejects */
-export async function runProgram(terminal: Terminal, parts: StartParts): Promise<ExitCode> {
+export async function runProgram(terminal: Terminal, loadParts: () => Promise<StartParts>): Promise<ExitCode> {
   let code: ExitCode = EXIT.ok;
   const keep = (ending: Promise<ExitCode>): Promise<void> =>
     ending.then((given) => {
@@ -99,10 +100,13 @@ export async function runProgram(terminal: Terminal, parts: StartParts): Promise
     });
   const program = describeProgram(
     {
-      start: (file, flags) => start(file, flags, terminal, parts),
-      init: (folder, flags) => init(folder, flags, terminal),
-      doctor: (flags) => doctor(flags, terminal),
-      chat: (flags) => chat(flags, terminal),
+      start: async (file, flags) => {
+        const { start } = await import("./start-command.ts"); // P3
+        return start(file, flags, terminal, await loadParts());
+      },
+      init: async (folder, flags) => (await import("./init/init-command.ts")).init(folder, flags, terminal),
+      doctor: async (flags) => (await import("./doctor/doctor-command.ts")).doctor(flags, terminal),
+      chat: async (flags) => (await import("./chat/chat-command.ts")).chat(flags, terminal),
     },
     keep,
   );

@@ -74,14 +74,14 @@ export function run(argv: readonly string[], scene: Scene = {}): Run {
       stdout: { write: (text) => out.push(text) },
       stderr: { write: (text) => err.push(text), isTTY: scene.isTTY ?? false },
     },
-    {
-      createApp: (given) => {
+    async () => ({
+      createApp: (given: AppOptions) => {
         if (scene.createError) throw scene.createError;
         options = given;
         return app;
       },
       live,
-    },
+    }),
   );
   return {
     code,
