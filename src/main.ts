@@ -1,7 +1,6 @@
 #!/usr/bin/env -S node --max-semi-space-size=64
 // Main: the process. The only reader of process.env, and the only one who exits.
 
-import { createApp } from "./app.ts";
 import { liveUntilSignal } from "./cli/lifecycle.ts";
 import { runProgram } from "./cli/program.ts";
 
@@ -9,6 +8,15 @@ import { runProgram } from "./cli/program.ts";
 for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {});
 
 const { argv, env: environment, stdout, stderr } = process;
-process.exit(
-  await runProgram({ argv: argv.slice(2), environment, stdout, stderr }, { createApp, live: liveUntilSignal }),
-);
+const terminal = {
+  argv: argv.slice(2),
+  environment,
+  stdout,
+  stderr,
+  /** Not opened before it is asked for: a service has none. */
+  get stdin() {
+    return process.stdin;
+  },
+};
+const loadParts = async () => ({ createApp: (await import("./app.ts")).createApp, live: liveUntilSignal });
+process.exit(await runProgram(terminal, loadParts));

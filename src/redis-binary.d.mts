@@ -44,3 +44,4 @@ export const DOCKER_IMAGE: string;
 export function redisCacheDir(env?: NodeJS.ProcessEnv): string;
 export function findRedis(env?: NodeJS.ProcessEnv): { binary: RedisBinary | null; rejected: RejectedBinary[] };
 export function planRedis(facts: RedisFacts): RedisPlan;
+export function redisInstallCommand(rejected: readonly RejectedBinary[], env?: NodeJS.ProcessEnv): string;

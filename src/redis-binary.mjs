@@ -77,6 +77,27 @@ export function planRedis(facts) {
   return { kind: "stop", why, command: commandToType(facts) };
 }
 
+/**
+ * The command that gives this machine a usable server, for a person to type. Looks at PATH, starts nothing.
+ * @param {readonly import("./redis-binary.mjs").RejectedBinary[]} rejected what `findRedis` found and could not use
+ * @param {NodeJS.ProcessEnv} env
+ * @returns {string}
+ */
+export function redisInstallCommand(rejected, env = process.env) {
+  if (env.REDIS_SERVER_BIN) return "unset REDIS_SERVER_BIN"; // B2
+  const folders = (env.PATH ?? "").split(delimiter).filter(Boolean);
+  const has = (name) => folders.some((folder) => isExecutable(join(folder, name)));
+  return commandToType({
+    platform: process.platform,
+    isRoot: process.getuid?.() === 0,
+    hasApt: has("apt-get"),
+    hasApk: has("apk"),
+    hasDnf: has("dnf"),
+    rejected,
+    failed: rejected.some(({ reason }) => reason.includes("older than")) ? ["apt"] : [], // that is where it came from
+  });
+}
+
 /** The one command for a person to type; apt having been tried without a usable server, it would not help to repeat it. */
 function commandToType({ platform, isRoot, hasApt, hasApk, hasDnf, rejected, failed }) {
   const sudo = isRoot ? "" : "sudo ";

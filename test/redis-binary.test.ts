@@ -2,7 +2,14 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { findRedis, planRedis, type RedisBinary, type RedisFacts, redisCacheDir } from "../src/redis-binary.mjs";
+import {
+  findRedis,
+  planRedis,
+  type RedisBinary,
+  type RedisFacts,
+  redisCacheDir,
+  redisInstallCommand,
+} from "../src/redis-binary.mjs";
 
 const binary: RedisBinary = { path: "/usr/bin/valkey-server", argv0: "valkey-server", env: {}, version: "8.0.1" };
 const bare: RedisFacts = {
@@ -114,5 +121,16 @@ describe("finding a Redis server", () => {
       rejected: [{ path: "/nowhere/redis", reason: "does not run (ENOENT)" }],
     });
     expect(findRedis({ REDIS_SERVER_BIN: path }).binary?.path).toBe(path);
+  });
+
+  test("the command to type fits the package manager that is on PATH", () => {
+    const none = "export REDIS_SERVER_BIN=/path/to/redis-server # version 7.0 or newer";
+    const onMac = process.platform === "darwin" ? "brew install valkey" : undefined;
+    const env = { PATH: join(folder, "bin") };
+    expect(redisInstallCommand([], env)).toBe(onMac ?? none);
+    fake("bin/apt-get", "");
+    expect(redisInstallCommand([], env)).toMatch(onMac ?? /^(?:sudo )?apt-get update && .*install .*redis-tools$/);
+    expect(redisInstallCommand(tooOld, env)).toBe(onMac ?? none);
+    expect(redisInstallCommand([], { ...env, REDIS_SERVER_BIN: "/nowhere" })).toBe("unset REDIS_SERVER_BIN");
   });
 });

@@ -3,12 +3,19 @@
 // Invariants
 //   P1. Wrong usage and wrong settings exit 2, with the usage or one line for each problem on stderr, and start nothing.
 //   P2. Help and version asked for go to stdout and exit 0.
+//   P3. Only the command that was typed is loaded: the runtime itself takes most of a second, and no other command needs it.
 
-import { Command, CommanderError, Option } from "commander";
+import { Command, CommanderError, Option, type OutputConfiguration } from "commander";
 import { CONFIG_KEYS, type ConfigFlags, type ConfigKey, flagOf, helpOf } from "../config.ts";
+import type { ChatFlags } from "./chat/chat-command.ts";
+import type { DoctorFlags } from "./doctor/doctor-command.ts";
 import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
+import type { InitFlags } from "./init/init-command.ts";
 import { packageVersion } from "./package-version.ts";
-import { type StartParts, start, type Terminal } from "./start-command.ts";
+import type { StartParts } from "./start-command.ts";
+import type { Terminal } from "./terminal.ts";
+
+type SettingFlags = readonly { readonly key: ConfigKey; readonly option: Option }[];
 
 /** What the help shows of the flags of `start`, with the name of what each takes. */
 const SHOWN_FLAGS: Readonly<Partial<Record<ConfigKey, string>>> = {
@@ -26,18 +33,28 @@ const SHOWN_FLAGS: Readonly<Partial<Record<ConfigKey, string>>> = {
 };
 
 /** Every setting but the secrets; those that the help leaves out stand in docs/config.md. */
-const START_FLAGS: readonly { readonly key: ConfigKey; readonly option: Option }[] = CONFIG_KEYS.flatMap((key) => {
+const START_FLAGS: SettingFlags = CONFIG_KEYS.flatMap((key) => {
   const flag = flagOf(key);
   if (flag === undefined) return [];
   const option = new Option(`${flag} <${SHOWN_FLAGS[key] ?? "value"}>`, helpOf(key));
   return [{ key, option: SHOWN_FLAGS[key] === undefined ? option.hideHelp() : option }];
 });
 
-const EXAMPLES = `
+/** Those of `doctor`: what the checks depend on. */
+const DOCTOR_FLAGS: SettingFlags = START_FLAGS.filter(({ key }) =>
+  ["port", "host", "redis", "dataDir", "durability"].includes(key),
+);
+
+const START_EXAMPLES = `
 Examples:
   colloquy start bot.ts                                   a bot, an embedded Redis in .data, port 4000
   colloquy start bot.js --port 8080 --deliver-to http://127.0.0.1:9000/replies
   REDIS_URL=redis://127.0.0.1:6379 colloquy start bot.ts --namespace orders
+`;
+
+const EXAMPLES = `${START_EXAMPLES}  colloquy init my-bot                                    a folder with a bot and its test
+  colloquy chat                                           talk to what runs on port 4000
+  colloquy doctor                                         is this machine fit for it?
 `;
 
 const START_NOTES = `
@@ -45,14 +62,55 @@ Every other setting has a flag and a variable too, e.g. --lease-ttl-ms 5000 or C
 only the variable: COLLOQUY_HTTP_SECRET, COLLOQUY_ADMIN_TOKEN. docs/config.md lists them all.
 
 Exit codes: 0 stopped by a signal, 1 crashed, 2 wrong usage or setting, 3 Redis unsafe, or the embedded one cannot run.
-${EXAMPLES}`;
+${START_EXAMPLES}`;
+
+const INIT_NOTES = `
+Asks for what is not given, unless with -y or without a terminal.
+
+Exit codes: 0 made, 1 called off, 2 wrong usage, or a folder that is not empty or cannot be written; then nothing is.
+`;
+
+const DOCTOR_NOTES = `
+Changes nothing and starts nothing; it may run beside a running colloquy. Each line that is not ok says how to mend it.
+
+Exit codes: 0 all well, warnings allowed, 1 a check failed, 2 wrong usage or setting, 3 Redis cannot be reached.
+`;
+
+const CHAT_NOTES = `
+Each line is one message, sent again under its id until the server has it on disk. From a pipe, a line is sent when the one
+before was answered, and --timeout counts for each. With COLLOQUY_HTTP_SECRET set the messages are signed.
+
+Exit codes: 0 all lines were answered, 1 one was refused or not answered in time, 2 wrong usage, or nothing to chat with.
+`;
+
+/** What each command does; it resolves with the code to exit with. */
+export interface Commands {
+  start(file: string, flags: ConfigFlags): Promise<ExitCode>;
+  init(folder: string, flags: InitFlags): Promise<ExitCode>;
+  doctor(flags: DoctorFlags): Promise<ExitCode>;
+  chat(flags: ChatFlags): Promise<ExitCode>;
+}
 
 /** @returns the code to exit with; it never rejects */
-export async function runProgram(terminal: Terminal, parts: StartParts): Promise<ExitCode> {
+export async function runProgram(terminal: Terminal, loadParts: () => Promise<StartParts>): Promise<ExitCode> {
   let code: ExitCode = EXIT.ok;
-  const program = describeProgram(terminal, async (file, flags) => {
-    code = await start(file, flags, terminal, parts);
-  });
+  const keep = (ending: Promise<ExitCode>): Promise<void> =>
+    ending.then((given) => {
+      code = given;
+    });
+  const program = describeProgram(
+    {
+      start: async (file, flags) => {
+        const { start } = await import("./start-command.ts"); // P3
+        return start(file, flags, terminal, await loadParts());
+      },
+      init: async (folder, flags) => (await import("./init/init-command.ts")).init(folder, flags, terminal),
+      doctor: async (flags) => (await import("./doctor/doctor-command.ts")).doctor(flags, terminal),
+      chat: async (flags) => (await import("./chat/chat-command.ts")).chat(flags, terminal),
+    },
+    keep,
+  );
+  for (const command of [program, ...program.commands]) command.configureOutput(outputOf(terminal)).exitOverride();
   try {
     await program.parseAsync([...terminal.argv], { from: "user" });
     return code;
@@ -63,37 +121,90 @@ export async function runProgram(terminal: Terminal, parts: StartParts): Promise
   }
 }
 
-function describeProgram(terminal: Terminal, run: (file: string, flags: ConfigFlags) => Promise<void>): Command {
+/** All commands with their arguments and flags, for the command line and for those who check its reference. */
+export function describeProgram(commands: Commands, keep: (ending: Promise<ExitCode>) => Promise<void>): Command {
   const program = new Command("colloquy")
     .description("Runs chat bots: every message handled once, in order, across kill -9.")
     .version(packageVersion(), "--version", "print the version")
     .helpOption("--help", "print this help")
-    .exitOverride()
-    .configureOutput({
-      writeOut: (text) => void terminal.stdout.write(text),
-      writeErr: (text) => void terminal.stderr.write(text),
-      outputError: (text, write) =>
-        write(
-          `colloquy: ${text
-            .replace(/^error: /, "")
-            .trim()
-            .replaceAll("\n", " ")}\n`,
-        ),
-    })
-    .showHelpAfterError("usage: colloquy start <bot> [options]\nmore:  colloquy start --help")
+    .showHelpAfterError("usage: colloquy <command> [options]\nmore:  colloquy --help")
     .addHelpText("after", EXAMPLES);
-  const command = program
-    .command("start")
-    .description("Runs a bot until SIGTERM or ctrl-c.")
-    .argument("<bot>", "file whose default export is a bot or a list of bots: .ts, .js, .mjs, .cjs")
-    .addHelpText("after", START_NOTES);
-  for (const { option } of START_FLAGS) command.addOption(option);
-  command.action((file: string, options: Readonly<Record<string, string>>) => run(file, flagsOf(options)));
+
+  const starting = addSettings(
+    program
+      .command("start")
+      .description("Runs a bot until SIGTERM or ctrl-c.")
+      .argument("<bot>", "file whose default export is a bot or a list of bots: .ts, .js, .mjs, .cjs")
+      .addHelpText("after", START_NOTES),
+    START_FLAGS,
+  );
+  starting.action((file: string, options: Options) => keep(commands.start(file, settingsOf(START_FLAGS, options))));
+
+  program
+    .command("init")
+    .description("Makes a folder with a bot, its test and a README.")
+    .argument("<folder>", "a folder that is empty or not there")
+    .option("--name <bot>", "name of the bot (default: the folder's)")
+    .option("--deliver-to <url>", "where npm start posts replies (default: they are read from the transcript)")
+    .option("-y, --yes", "ask nothing")
+    .addHelpText("after", INIT_NOTES)
+    .action((folder: string, flags: InitFlags) => keep(commands.init(folder, flags)));
+
+  const checking = addSettings(
+    program
+      .command("doctor")
+      .description("Checks Node, Redis, the disk, the data folder and the port.")
+      .option("--json", "print one JSON object: ok, and checks with id, status, message and fix")
+      .addHelpText("after", DOCTOR_NOTES),
+    DOCTOR_FLAGS,
+  );
+  checking.action((options: Options) =>
+    keep(commands.doctor({ ...settingsOf(DOCTOR_FLAGS, options), json: options.json !== undefined })),
+  );
+
+  program
+    .command("chat")
+    .description("Talks to a bot by the http channel, line by line.")
+    .option("--url <url>", "address of the server", "http://127.0.0.1:4000")
+    .option("--bot <name>", "name of the bot (default: the only one there)")
+    .option("--conversation <id>", "conversation to go on with (default: a new one)")
+    .option("--timeout <seconds>", "from a pipe: how long each line may take to be answered", "30")
+    .option("--json", "print one JSON object a line for each event")
+    .addHelpText("after", CHAT_NOTES)
+    .action((flags: ChatFlags) => keep(commands.chat(flags)));
+
+  for (const command of program.commands) command.showHelpAfterError(usageOf(command));
   return program;
 }
 
-function flagsOf(options: Readonly<Record<string, string>>): ConfigFlags {
-  return Object.fromEntries(START_FLAGS.map(({ key, option }) => [key, options[option.attributeName()]]));
+function usageOf(command: Command): string {
+  const words = [command.name(), ...command.registeredArguments.map((each) => `<${each.name()}>`), "[options]"];
+  return `usage: colloquy ${words.join(" ")}\nmore:  colloquy ${command.name()} --help`;
+}
+
+type Options = Readonly<Record<string, string>>;
+
+function addSettings(command: Command, flags: SettingFlags): Command {
+  for (const { option } of flags) command.addOption(option);
+  return command;
+}
+
+function settingsOf(flags: SettingFlags, options: Options): ConfigFlags {
+  return Object.fromEntries(flags.map(({ key, option }) => [key, options[option.attributeName()]]));
+}
+
+function outputOf({ stdout, stderr }: Terminal): OutputConfiguration {
+  return {
+    writeOut: (text) => void stdout.write(text),
+    writeErr: (text) => void stderr.write(text),
+    outputError: (text, write) =>
+      write(
+        `colloquy: ${text
+          .replace(/^error: /, "")
+          .trim()
+          .replaceAll("\n", " ")}\n`,
+      ),
+  };
 }
 
 const isAskedFor = ({ code, exitCode }: CommanderError): boolean =>

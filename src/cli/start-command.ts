@@ -3,27 +3,15 @@
 import type { App, AppOptions } from "../app-types.ts";
 import { httpChannel } from "../channels/http-channel.ts";
 import { webChannel } from "../channels/web-channel.ts";
-import { type Config, type ConfigFlags, type EnvironmentVariables, resolveConfig, withoutPassword } from "../config.ts";
+import { type Config, type ConfigFlags, resolveConfig, withoutPassword } from "../config.ts";
 import type { BotDefinition } from "../domain/bot.ts";
 import { banner } from "./banner.ts";
 import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
 import type { Lifecycle, Live } from "./lifecycle.ts";
 import { loadBots } from "./load-bot.ts";
 import { packageVersion } from "./package-version.ts";
-
-export interface TextStream {
-  write(text: string): unknown;
-  readonly isTTY?: boolean;
-}
-
-/** What the command line knows of the process it runs in. */
-export interface Terminal {
-  /** Without node and the script. */
-  readonly argv: readonly string[];
-  readonly environment: EnvironmentVariables;
-  readonly stdout: TextStream;
-  readonly stderr: TextStream;
-}
+import { shellWord } from "./shell-word.ts";
+import type { Terminal } from "./terminal.ts";
 
 /** What the command starts; main gives the real ones. */
 export interface StartParts {
@@ -110,7 +98,4 @@ function commandAgain({ argv, environment }: Terminal): string {
   return added.length === 0 ? "npm start" : `npm start -- ${added.map(typed).join(" ")}`;
 }
 
-function typed(word: string): string {
-  const shown = word.includes("://") ? withoutPassword(word) : word;
-  return /^[\w./:=@,+-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`;
-}
+const typed = (word: string): string => shellWord(word.includes("://") ? withoutPassword(word) : word);

@@ -65,6 +65,16 @@ export async function openDataFolder(dir: string, options: DataFolderOptions = {
 }
 
 /**
+ * Whether a live process holds the folder's lock. Changes nothing, not even what a dead one has left.
+ * @param dir the folder's real path
+ */
+export async function isDataFolderInUse(dir: string): Promise<boolean> {
+  const place = lockPlace(dir);
+  const holders = await Promise.all((await namesIn(place)).map((name) => isAlive(join(place, name))));
+  return holders.includes(true);
+}
+
+/**
  * Where the socket `name` of a data folder is: in it, or, when that path is too long for a unix socket, in a folder of a
  * short path named by a hash. Pure.
  * @param dir the folder's real path
@@ -122,7 +132,7 @@ class FolderLock {
     for (let attempt = 1; attempt <= TAKE_ATTEMPTS_MAX; attempt++) {
       const token = randomBytes(4).toString("hex");
       const socket = socketPath(this.#dir, `lock-${token}/${token}`);
-      const place = join(dirname(socket), "..", "lock");
+      const place = lockPlace(this.#dir);
       if (await hasLiveHolder(place)) return false; // the usual answer to a second process, without a trace
       await prepareSocketPath(this.#dir, socket);
       const server = await putInPlace(socket, place);
@@ -147,6 +157,9 @@ class FolderLock {
     await rmdir(dirname(held.socket)).catch(() => undefined); // not empty: the next holder is already there
   }
 }
+
+/** The folder that holds the holder's socket. Its path is as long as that of a candidate's, so both are at the same place. */
+const lockPlace = (dir: string): string => join(dirname(socketPath(dir, "lock-00000000/00000000")), "..", "lock");
 
 /** Probes every socket in `place`; removes the dead by name (F1). @returns whether one is alive */
 async function hasLiveHolder(place: string): Promise<boolean> {

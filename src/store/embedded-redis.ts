@@ -18,7 +18,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { type Environment, pause } from "../environment.ts";
 import { EmbeddedRedisError } from "../errors.ts";
-import { findRedis, type RedisBinary } from "../redis-binary.mjs";
+import { findRedis, type RedisBinary, redisInstallCommand } from "../redis-binary.mjs";
 import { type DataFolder, prepareSocketPath, socketPath } from "./data-folder.ts";
 import { isRunning, redisProcessesOf } from "./redis-process.ts";
 import { type Durability, explainExit, promisedSettings, redisArguments, redisSettings } from "./redis-settings.ts";
@@ -403,7 +403,7 @@ class EmbeddedServer implements EmbeddedRedis {
     const seen = rejected.map(({ path, reason }) => ` (${path} ${reason})`).join("");
     throw new EmbeddedRedisError(
       "no-binary",
-      `there is no Redis server on this machine${seen}; nothing was changed; install one (apt-get install redis-tools, brew install valkey) or pass --redis URL`,
+      `there is no Redis server on this machine${seen}; nothing was changed; type: ${redisInstallCommand(rejected)} (or use another machine's, with --redis redis://host:6379)`,
     );
   }
 

@@ -72,17 +72,33 @@ describe("P1: wrong usage", () => {
     ["no bot", ["start"], "colloquy: missing required argument 'bot'"],
     ["two bots", ["start", BOT, BOT], "colloquy: too many arguments for 'start'"],
     ["a flag without value", ["start", BOT, "--port"], "colloquy: option '--port <number>' argument missing"],
+    ["a flag of another command", ["doctor", "--shards", "2"], "usage: colloquy doctor [options]"],
+    ["no folder", ["init"], "usage: colloquy init <folder> [options]"],
+    ["an argument that chat has not", ["chat", "hello"], "colloquy: too many arguments for 'chat'"],
   ])("%s exits 2 with the usage on stderr", async (_, argv, line) => {
     const { code, stdout, stderr, calls } = run(argv);
     expect(await code).toBe(2);
     expect(stderr()).toContain(line);
-    expect(stderr()).toMatch(/usage: colloquy start <bot> \[options\]|Usage: colloquy \[options\] \[command\]/);
+    expect(stderr()).toMatch(/usage: colloquy \S+( <\S+>)? \[options\]|Usage: colloquy \[options\] \[command\]/);
     expect(stdout()).toBe("");
     expect(calls).toEqual([]);
   });
 });
 
 describe("P1: wrong settings", () => {
+  test.each<[string, string[], string]>([
+    ["an address that is none", ["chat", "--url", "localhost"], 'colloquy: --url: is "localhost", not the address'],
+    ["a time that is none", ["chat", "--timeout", "0"], 'colloquy: --timeout: is "0", not whole seconds from 1 to'],
+    ["a setting of doctor that is none", ["doctor", "--port", "x"], "colloquy: port: --port is"],
+    ["a name that no bot can have", ["init", "x", "--name", "A B"], 'colloquy: --name: "A B" can be no bot\'s name ('],
+  ])("%s exits 2 with one line", async (_, argv, line) => {
+    const { code, stdout, stderr } = run(argv);
+    expect(await code).toBe(2);
+    expect(stderr()).toContain(line);
+    expect(stderr().split("\n")).toHaveLength(2);
+    expect(stdout()).toBe("");
+  });
+
   test.each<[string, string[], Record<string, string>, string]>([
     [
       "a port that is none",

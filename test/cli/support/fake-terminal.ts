@@ -1,5 +1,6 @@
 // Fake terminal: the command line without a process: what it wrote, and an app and a lifecycle that do as they are told.
 
+import { Readable } from "node:stream";
 import type { App, AppInfo, AppOptions } from "../../../src/app-types.ts";
 import type { LifecycleOptions, Live } from "../../../src/cli/lifecycle.ts";
 import { runProgram } from "../../../src/cli/program.ts";
@@ -20,6 +21,8 @@ export interface Scene {
   readonly startError?: Error;
   readonly createError?: Error;
   readonly isTTY?: boolean;
+  /** What comes from a pipe. */
+  readonly stdin?: readonly string[];
 }
 
 export interface Run {
@@ -67,17 +70,18 @@ export function run(argv: readonly string[], scene: Scene = {}): Run {
     {
       argv,
       environment: scene.environment ?? {},
+      stdin: Readable.from(scene.stdin ?? []),
       stdout: { write: (text) => out.push(text) },
       stderr: { write: (text) => err.push(text), isTTY: scene.isTTY ?? false },
     },
-    {
-      createApp: (given) => {
+    async () => ({
+      createApp: (given: AppOptions) => {
         if (scene.createError) throw scene.createError;
         options = given;
         return app;
       },
       live,
-    },
+    }),
   );
   return {
     code,

@@ -21,6 +21,8 @@ export interface SpawnOptions {
   readonly name: string;
   readonly env?: Readonly<Record<string, string>>;
   readonly argv0?: string;
+  /** Default: the project's folder. */
+  readonly cwd?: string;
   /** Opens a channel for `process.send`. */
   readonly ipc?: boolean;
 }
@@ -52,7 +54,7 @@ export class Arena {
     const out = openSync(this.path(`${options.name}.out`), "a");
     const err = openSync(this.path(`${options.name}.err`), "a");
     const child = spawn(command, args, {
-      cwd: PROJECT_ROOT,
+      cwd: options.cwd ?? PROJECT_ROOT,
       env: { ...cleanEnvironment(), ...options.env },
       detached: true, // A1
       stdio: ["ignore", out, err, ...(options.ipc ? (["ipc"] as const) : [])],

@@ -1,0 +1,5 @@
+// Shell word: a text as it is typed into a shell.
+
+export function shellWord(text: string): string {
+  return /^[\w./:=@,+-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
