@@ -212,6 +212,7 @@ class ColloquyApp implements AppWithTree {
       node: () => this.#folder?.nodeId ?? null,
       uptimeMs: () => this.#environment.monotonicMs() - startedAtMs,
       readiness: () => this.#readiness(),
+      tree: () => this.tree(),
       durability: this.#config.durability,
       counters: this.#counters,
       redis: () => ({

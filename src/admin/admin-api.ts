@@ -5,6 +5,7 @@
 //   J1. Payload (states, messages, replies) is given only to whom asks for it: `?state=1`, `?payload=1`.
 //   J2. Every list is a page with `next`, which is null after the last; a token of another list, or of none, is 400.
 
+import type { TreeNode } from "../../supervisors/tree.ts";
 import { checkedState, type DecodedRecord } from "../codec/record-codec.ts";
 import { NAME_PATTERN } from "../domain/ids.ts";
 import { formatBorn, formatEntryId, parseEntryId } from "../domain/position.ts";
@@ -42,6 +43,7 @@ export interface AdminSources {
     readonly isReady: boolean;
     readonly facts: StoreFacts | null;
   };
+  readonly tree: () => TreeNode;
   /** @throws StoreNotReadyError while there is nothing to look at */
   readonly inspector: () => Inspector;
 }
@@ -50,6 +52,7 @@ export function adminRoutes(sources: AdminSources): readonly AdminRoute[] {
   const { inspector } = sources;
   return [
     { method: "GET", path: "/admin/stats", answer: () => stats(sources) },
+    { method: "GET", path: "/admin/tree", answer: async () => ({ json: sources.tree() }) },
     { method: "GET", path: "/admin/conversations", answer: (request) => conversations(inspector(), request) },
     { method: "GET", path: CONVERSATION_PATH, answer: (request) => conversation(inspector(), request) },
     { method: "GET", path: "/admin/dead-letters", answer: (request) => deadLetters(inspector(), request) },

@@ -14,6 +14,7 @@ import type { InitFlags } from "./init/init-command.ts";
 import { packageVersion } from "./package-version.ts";
 import type { StartParts } from "./start-command.ts";
 import type { Terminal } from "./terminal.ts";
+import type { TreeFlags } from "./tree/tree-command.ts";
 
 type SettingFlags = readonly { readonly key: ConfigKey; readonly option: Option }[];
 
@@ -54,6 +55,7 @@ Examples:
 
 const EXAMPLES = `${START_EXAMPLES}  colloquy init my-bot                                    a folder with a bot and its test
   colloquy chat                                           talk to what runs on port 4000
+  colloquy tree --watch                                   what runs there, and what was restarted
   colloquy doctor                                         is this machine fit for it?
 `;
 
@@ -83,12 +85,19 @@ before was answered, and --timeout counts for each. With COLLOQUY_HTTP_SECRET se
 Exit codes: 0 all lines were answered, 1 one was refused or not answered in time, 2 wrong usage, or nothing to chat with.
 `;
 
+const TREE_NOTES = `
+From another machine COLLOQUY_ADMIN_TOKEN must be set, here and at the node.
+
+Exit codes: 0 drawn, 1 nothing answered or it may not be seen, 2 wrong usage. --watch goes on until ctrl-c.
+`;
+
 /** What each command does; it resolves with the code to exit with. */
 export interface Commands {
   start(file: string, flags: ConfigFlags): Promise<ExitCode>;
   init(folder: string, flags: InitFlags): Promise<ExitCode>;
   doctor(flags: DoctorFlags): Promise<ExitCode>;
   chat(flags: ChatFlags): Promise<ExitCode>;
+  tree(flags: TreeFlags): Promise<ExitCode>;
 }
 
 /** @returns the code to exit with; it never rejects */
@@ -107,6 +116,7 @@ export async function runProgram(terminal: Terminal, loadParts: () => Promise<St
       init: async (folder, flags) => (await import("./init/init-command.ts")).init(folder, flags, terminal),
       doctor: async (flags) => (await import("./doctor/doctor-command.ts")).doctor(flags, terminal),
       chat: async (flags) => (await import("./chat/chat-command.ts")).chat(flags, terminal),
+      tree: async (flags) => (await import("./tree/tree-command.ts")).tree(flags, terminal),
     },
     keep,
   );
@@ -172,6 +182,15 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .option("--json", "print one JSON object a line for each event")
     .addHelpText("after", CHAT_NOTES)
     .action((flags: ChatFlags) => keep(commands.chat(flags)));
+
+  program
+    .command("tree")
+    .description("Draws the supervision tree of a running node.")
+    .option("--url <url>", "address of the node", "http://127.0.0.1:4000")
+    .option("--watch", "draw it again each second")
+    .option("--json", "print the tree as one JSON object a line")
+    .addHelpText("after", TREE_NOTES)
+    .action((flags: TreeFlags) => keep(commands.tree(flags)));
 
   for (const command of program.commands) command.showHelpAfterError(usageOf(command));
   return program;

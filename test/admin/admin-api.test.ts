@@ -8,6 +8,7 @@ import { StoreNotReadyError } from "../../src/errors.ts";
 import { defineBot } from "../../src/index.ts";
 import type { AdminAnswer } from "../../src/ingress/admin-route.ts";
 import { MemoryData } from "../../src/store/memory-store.ts";
+import type { TreeNode } from "../../supervisors/tree.ts";
 import { TestNode } from "../support/test-node.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
 
@@ -41,12 +42,24 @@ const channel: Channel = {
 const environment = new VirtualEnvironment(11);
 const data = new MemoryData();
 const node = new TestNode({ environment, data, node: "n1", bot, channel, config: { shards: 2 } });
+const ROOT_NODE: TreeNode = {
+  id: "root",
+  kind: "supervisor",
+  strategy: "rest_for_one",
+  state: "running",
+  restartsLeft: 1,
+  lastExit: null,
+  mailboxDepth: null,
+  children: [],
+};
+
 const sources: AdminSources = {
   version: "9.9.9",
   pid: 4711,
   node: () => "n1",
   uptimeMs: () => 1_234.5,
   readiness: () => ({ ready: true }),
+  tree: () => ROOT_NODE,
   durability: "always",
   counters: node.counters,
   redis: () => ({ embedded: true, address: "/d/redis.sock", isReady: true, facts: node.ownership.facts }),
@@ -358,4 +371,8 @@ test("every duration is measured where it happens", () => {
   expect(timings.admissionToCommit.count).toBe(messages - 3); // all entries but those of fails, slow and rotten
   expect(timings.turn.count).toBeGreaterThan(30);
   expect(timings.delivery.count).toBeGreaterThan(30);
+});
+
+test("GET /admin/tree gives the tree as it stands", async () => {
+  expect(await get("/admin/tree")).toEqual({ status: 200, json: ROOT_NODE });
 });

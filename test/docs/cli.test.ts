@@ -10,7 +10,10 @@ import { ROOT } from "./support/markdown.ts";
 const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 const page = read("docs/cli.md");
 const nothing = async () => 0 as const;
-const program = describeProgram({ start: nothing, init: nothing, doctor: nothing, chat: nothing }, async () => {});
+const program = describeProgram(
+  { start: nothing, init: nothing, doctor: nothing, chat: nothing, tree: nothing },
+  async () => {},
+);
 
 const typed = (command: Command): string =>
   ["colloquy", command.name(), ...command.registeredArguments.map((each) => `<${each.name()}>`)].join(" ");
