@@ -73,7 +73,10 @@ describe("commands that the pages name", () => {
   });
 
   test("have flags that the commands of colloquy have", () => {
-    const program = describeProgram({ start: never, init: never, doctor: never, chat: never, tree: never }, async () => {});
+    const program = describeProgram(
+      { start: never, init: never, doctor: never, chat: never, tree: never },
+      async () => {},
+    );
     const flagsOf = (name: string): readonly string[] =>
       program.commands.find((command) => command.name() === name)?.options.map(({ long }) => long ?? "") ?? [];
     const uses = commands.flatMap((line) => {
