@@ -36,7 +36,7 @@ export interface AppOptions extends ConfigOptions {
   readonly bots: readonly AnyBot[];
   /** Default: `httpChannel()`, whose replies go to the transcript, and `webChannel()`, which has the chat page at `/`. */
   readonly channels?: readonly AppChannel[] | undefined;
-  /** The user's own actors in the tree. Not in this version: giving any throws NotAvailableError. */
+  /** The user's own actors in the tree: started before any bot runs, restarted as they say, stopped after the last turn. */
   readonly children?: readonly ChildSpec[] | undefined;
 }
 

@@ -1,5 +1,9 @@
 // Public API: what a bot's author and an embedding program may rely on; nothing else.
 
+export { type ActorBehaviour, AskError } from "../actors/actor-system.ts";
+export type { ChildLink, ChildSpec, RunningChild, Started } from "../supervisors/child-spec.ts";
+export { type Actor, type ActorDefinition, defineActor } from "../supervisors/define-actor.ts";
+export type { ExitReason } from "../supervisors/exit-reason.ts";
 export { createApp } from "./app.ts";
 export type { AnyBot, App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
 export type {
@@ -45,6 +49,7 @@ export {
   NotAvailableError,
   ReceiveTimeoutError,
   StoreCorruptError,
+  StoreHangError,
   StoreNotReadyError,
   StoreUnavailableError,
   StoreUnsafeError,
