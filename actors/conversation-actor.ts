@@ -134,6 +134,7 @@ export class ConversationActor implements Committable {
   }
 
   get activity(): ConversationActivity {
+    if (this.#stopped) return "crashed"; // one that was stopped otherwise is no resident any more
     if (this.#quarantined) return "quarantined";
     if (this.#turn !== null) return "running";
     if (this.#retry !== null) return "failing";

@@ -144,7 +144,7 @@ export class Inspection implements Inspector {
 
 function memoryOf(shard: Shard): NonNullable<ShardView["memory"]> {
   const { committer, conversations, lanes } = shard.parts;
-  const activities = { idle: 0, waiting: 0, running: 0, failing: 0, quarantined: 0 };
+  const activities = { idle: 0, waiting: 0, running: 0, failing: 0, crashed: 0, quarantined: 0 };
   for (const actor of conversations?.all() ?? []) activities[actor.activity] += 1;
   const states = { flowing: 0, retrying: 0, halted: 0, closed: 0 };
   for (const lane of lanes?.all() ?? []) states[lane.state?.state ?? "flowing"] += 1;

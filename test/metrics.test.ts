@@ -38,7 +38,7 @@ function shard(over: Partial<ShardView> = {}): ShardView {
     memory: {
       commit: 7,
       uncommitted: 1,
-      conversations: { idle: 1, waiting: 2, running: 3, failing: 4, quarantined: 5 },
+      conversations: { idle: 1, waiting: 2, running: 3, failing: 4, crashed: 6, quarantined: 5 },
       lanes: { flowing: 6, retrying: 7, halted: 8, closed: 9 },
       readAheadBytes: 10,
       outboxBytes: 11,
@@ -110,7 +110,7 @@ describe("gauges of a node", () => {
     const standby = shard({ shard: 2, lease: { kind: "standby", owner: "n2" }, memory: null });
     expect(shardGauges([shard(), shard({ shard: 1 }), standby], BOUNDS)).toEqual({
       shards: { starting: 0, standby: 1, opening: 0, owned: 2, closing: 0, halted: 0 },
-      residents: { idle: 2, waiting: 4, running: 6, failing: 8, quarantined: 10 },
+      residents: { idle: 2, waiting: 4, running: 6, failing: 8, crashed: 12, quarantined: 10 },
       lanes: { flowing: 12, retrying: 14, halted: 16, closed: 18 },
       uncommitted: 2,
       readAheadBytes: 20,

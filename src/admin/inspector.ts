@@ -7,8 +7,11 @@ import type { ConversationId } from "../domain/ids.ts";
 import type { EntryId } from "../domain/position.ts";
 import type { Owner } from "../store/shard-store.ts";
 
-/** `waiting`: for its record, a commit, room in its lane, or its place among the turns. `failing`: for its next attempt. */
-export const ACTIVITIES = ["idle", "waiting", "running", "failing", "quarantined"] as const;
+/**
+ * `waiting`: for its record, a commit, room in its lane, or its place among the turns. `failing`: for its next attempt.
+ * `crashed`: an error of the runtime's own ended it; it is replaced, or was too often and stays until the shard is opened again.
+ */
+export const ACTIVITIES = ["idle", "waiting", "running", "failing", "crashed", "quarantined"] as const;
 export type ConversationActivity = (typeof ACTIVITIES)[number];
 
 /** Lane states; `flowing` counts those in memory. */

@@ -31,6 +31,44 @@ const ids = (...names: string[]): { id: string }[] => names.map((id) => ({ id })
 const numbered = (count: number, from = 1): { id: string }[] =>
   Array.from({ length: count }, (_, i) => ({ id: `m${from + i}` }));
 
+test("what a conversation does can be seen: idle, waiting, running, failing, crashed, quarantined", async () => {
+  let release: () => void = () => undefined;
+  const rig = new ConversationRig(
+    defineBot<number>({
+      name: "shown",
+      version: 1,
+      initialState: () => 0,
+      onMessage: (state, { text }) => {
+        if (text === "throw") throw new Error("no");
+        if (text !== "slow") return state + 1;
+        return new Promise((resolve) => {
+          release = () => resolve(state + 1);
+        });
+      },
+    }),
+  );
+  const c = rig.conversation();
+  expect(c.activity).toBe("idle");
+  rig.deliver(c, { id: "m1", text: "slow" });
+  expect(c.activity).toBe("waiting");
+  await quiet();
+  expect([c.activity, c.mailboxDepth]).toEqual(["running", 1]);
+  release();
+  await quiet();
+  expect([c.activity, c.mailboxDepth, c.failures]).toEqual(["idle", 0, 0]);
+  rig.deliver(c, { id: "m2", text: "throw" });
+  await quiet();
+  expect([c.activity, c.failures]).toEqual(["failing", 1]);
+  c.crashed(new Error("of the runtime"));
+  expect(c.activity).toBe("crashed");
+  const rotten = rig.conversation("rotten");
+  rig.stored.set(rotten.key, { record: Uint8Array.of(1, 2, 3), ids: null });
+  rig.deliver(rotten, { id: "m1" });
+  await quiet();
+  expect(rotten.activity).toBe("quarantined");
+  rig.dispose();
+});
+
 describe("messages are decided in order, once each (C1)", () => {
   test("messages of several requests become turns in order, and one commit takes them as one value (C3)", async () => {
     const rig = new ConversationRig(collector(), { commits: "by hand" });

@@ -142,7 +142,7 @@ describe("GET /admin/stats", () => {
       reason: null,
       durability: "always",
       residents: 37,
-      conversations: { idle: 34, waiting: 0, running: 1, failing: 1, quarantined: 1 },
+      conversations: { idle: 34, waiting: 0, running: 1, failing: 1, crashed: 0, quarantined: 1 },
       uncommitted: 0,
       lanes: { retrying: 1, halted: 1, closed: 1 },
       counters: { admitted: messages, turns: 39, deadLetters: 5 },
