@@ -18,6 +18,8 @@ import { httpOutbound } from "./http-outbound.ts";
 export interface HttpChannelOptions {
   /** Where replies are posted, http or https without credentials; without it they go to the transcript. */
   readonly deliverTo?: string | undefined;
+  /** What decides the order of a conversation's messages: that of their arrival, so far. */
+  readonly order?: "arrival" | undefined;
   /** Requests must then carry `X-Colloquy-Signature: sha256=<hex HMAC-SHA256 of the raw body>`. */
   readonly secret?: string | undefined;
   /** For one attempt at delivering, ms; default 10,000. */
@@ -30,9 +32,11 @@ export interface HttpChannelOptions {
 const NAME = "http";
 const SIGNATURE_HEADER = "x-colloquy-signature";
 
-/** @throws ConfigError if `deliverTo` is not a URL that replies can be posted to, or the secret is empty */
+/** @throws ConfigError if `deliverTo` is not a URL that replies can be posted to, the order is none, or the secret is empty */
 export function httpChannel(options: HttpChannelOptions = {}): Channel & WebhookChannel {
   if (options.secret === "") throw new ConfigError("channels.http.secret", "is empty; set one, or leave it out");
+  if (options.order !== undefined && options.order !== "arrival")
+    throw new ConfigError("channels.http.order", 'is not "arrival"; contiguous and monotonic come with a later version');
   const inbound: WebhookChannel = {
     name: NAME,
     verify: (headers, raw) => options.secret === undefined || isSigned(headers, raw, options.secret),
