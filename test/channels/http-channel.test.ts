@@ -89,3 +89,10 @@ describe("verify", () => {
     expect(channel.verify({ "x-colloquy-signature": `sha256=${mac}\n` }, raw)).toBe(false);
   });
 });
+
+test("an order that is not there is refused with its key", () => {
+  expect(httpChannel({ order: "arrival" }).name).toBe("http");
+  expect(() => httpChannel({ order: "contiguous" as "arrival" })).toThrow(
+    expect.objectContaining({ key: "channels.http.order" }),
+  );
+});

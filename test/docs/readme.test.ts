@@ -92,13 +92,22 @@ describe("commands that the pages name", () => {
 
     const known = new Set(program.commands.flatMap((command) => flagsOf(command.name())));
     const bare = inline.map((text) => /^--[a-z-]+(?= |$)/.exec(text)?.[0]).filter((flag) => flag !== undefined);
-    const ofOthers = new Set(["--ignore-scripts", "--version", "--help", ...benchFlags()]);
+    const ofOthers = new Set([
+      "--ignore-scripts",
+      "--version",
+      "--help",
+      ...benchFlags("bench"),
+      ...benchFlags("children"),
+    ]);
     expect(bare.filter((flag) => !known.has(flag) && !ofOthers.has(flag))).toEqual([]);
   });
 
-  test("have flags that the benchmark has", () => {
-    const known = benchFlags();
-    const runs = everything.filter((text) => text.includes("npm run bench --"));
+  test.each([
+    ["bench", "npm run bench --"],
+    ["children", "npm run bench:children --"],
+  ])("have flags that the benchmark %s has", (name, command) => {
+    const known = benchFlags(name);
+    const runs = everything.filter((text) => text.includes(command));
     const flags = runs.flatMap((text) => text.match(/(?<=\s)--[a-z-]+/g) ?? []);
     expect(flags).not.toEqual([]);
     expect(flags.filter((flag) => !known.includes(flag))).toEqual([]);
@@ -119,8 +128,8 @@ describe("commands that the pages name", () => {
   });
 });
 
-function benchFlags(): readonly string[] {
-  const source = readFileSync(join(ROOT, "bench/bench.ts"), "utf8");
+function benchFlags(name: string): readonly string[] {
+  const source = readFileSync(join(ROOT, `bench/${name}.ts`), "utf8");
   return [...source.matchAll(/^\s+([a-z]+): \{ type: "/gm)].map(([, name]) => `--${name}`);
 }
 

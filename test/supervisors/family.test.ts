@@ -310,6 +310,17 @@ describe("the end (Y5)", () => {
     await nothingLeft();
   });
 
+  test("a stop in time leaves no timer", async () => {
+    const pool = family({ childOf: { shutdownMs: 60_000 } });
+    for (const id of ["a", "b"]) await pool.startChild(id, 0);
+    stopping.set("a", gate());
+    const stopped = pool.stop();
+    await quiet();
+    stopping.get("a")!.open();
+    expect(await stopped).toBe(true);
+    await nothingLeft();
+  });
+
   test("one that is being terminated, starts or has just exited is not stopped twice", async () => {
     const pool = family({ childOf: { shutdownMs: "infinity" } });
     for (const id of ["a", "b"]) await pool.startChild(id, 0);
