@@ -13,7 +13,7 @@ import { conversationKey, shardOf } from "../src/domain/ids.ts";
 import type { Channel } from "../src/index.ts";
 import { embeddedSocketPath } from "../src/store/embedded-redis.ts";
 import { shardKeys } from "../src/store/keys.ts";
-import { foldBot, foldReply, nextFold } from "./fold-bot.ts";
+import { crashingBot, foldBot, foldReply, nextFold } from "./fold-bot.ts";
 
 interface BenchOptions {
   readonly messages: number;
@@ -24,6 +24,8 @@ interface BenchOptions {
   /** Messages of one admit call, as a webhook batch would have. */
   readonly batch: number;
   readonly durability: "always" | "everysec" | "none";
+  /** Conversations of another bot beside those that are measured, whose handler throws at each message. */
+  readonly crashing: number;
 }
 
 interface BenchResult extends BenchOptions {
@@ -54,6 +56,7 @@ class Ends implements Channel {
   readonly #sentAtMs: number[][];
   #admit: Admit = async () => ({ kind: "unavailable", reason: "closed", retryAfterMs: 0 });
   #sent = 0;
+  #crashes = 0;
   #replied = 0;
   #finish: () => void = () => undefined;
   #fail: (error: Error) => void = () => undefined;
@@ -96,6 +99,16 @@ class Ends implements Channel {
   #recordLatency(index: number, n: number): void {
     const us = (performance.now() - this.#sentAtMs[index]![n - 1]!) * 1000;
     this.latency.record(Math.max(1, Math.round(us)));
+  }
+
+  /** One message for each conversation that crashes; their replies never come. */
+  async sendToCrashing(): Promise<void> {
+    const { crashing } = this.#options;
+    if (crashing === 0) return;
+    this.#crashes += 1;
+    const id = `m${this.#crashes}`;
+    const to = (index: number) => ({ bot: crashingBot.name, channel: CHANNEL, conversation: `x${index}` });
+    await this.#admit(Array.from({ length: crashing }, (_, index) => ({ to: to(index), id, text: "" })));
   }
 
   /** Resolves when the last reply is delivered, with the time from the first send. */
@@ -146,6 +159,8 @@ class Ends implements Channel {
   }
 }
 
+const CRASH_EVERY_MS = 20;
+
 /** One in so many replies is timed. */
 const LATENCY_SAMPLE = 8;
 
@@ -160,14 +175,17 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
   const dataDir = mkdtempSync(join(tmpdir(), "colloquy-bench-"));
   const ends = new Ends(options);
   const { shards, durability } = options;
-  const app = createApp({ bots: [foldBot], channels: [ends], port: 0, dataDir, shards, durability, logLevel: "warn" });
+  const bots = [foldBot, crashingBot];
+  const logLevel = options.crashing > 0 ? "error" : "warn";
+  const app = createApp({ bots, channels: [ends], port: 0, dataDir, shards, durability, logLevel });
   try {
     const info = await app.start();
     if (!info.ready) throw new Error("the runtime did not become ready");
     const redis = new Redis({ path: embeddedSocketPath(dataDir), maxRetriesPerRequest: 1 });
     const before = await redisFigures(redis);
     const cpuBefore = process.cpuUsage();
-    const elapsedMs = await ends.run();
+    const crashes = setInterval(() => void ends.sendToCrashing(), CRASH_EVERY_MS);
+    const elapsedMs = await ends.run().finally(() => clearInterval(crashes));
     const cpu = process.cpuUsage(cpuBefore);
     const nodeRssBytes = process.memoryUsage.rss();
     const after = await redisFigures(redis);
@@ -205,7 +223,38 @@ function median(results: readonly BenchResult[]): BenchResult {
   return results.toSorted((a, b) => a.messagesPerSecond - b.messagesPerSecond)[Math.floor(results.length / 2)]!;
 }
 
-function readOptions(): { options: BenchOptions; runs: number; json: boolean } {
+/** Healthy conversations alone and beside crashing ones, in turn: what the latter cost the former. */
+async function isolation(options: BenchOptions, pairs: number): Promise<Isolation> {
+  const p99Ms = { alone: [] as number[], beside: [] as number[] };
+  for (let pair = 1; pair <= pairs; pair += 1) {
+    for (const [name, crashing] of [
+      ["alone", 0],
+      ["beside", 1],
+    ] as const) {
+      const result = await measure({ ...options, crashing });
+      p99Ms[name].push(round1(result.p99Ms));
+      const rate = result.messagesPerSecond.toLocaleString("en");
+      console.error(`pair ${pair} of ${pairs}, ${name}: p99 ${result.p99Ms.toFixed(1)} ms, ${rate} messages/s`);
+    }
+  }
+  const ratios = p99Ms.beside.map((beside, i) => beside / p99Ms.alone[i]!).toSorted((a, b) => a - b);
+  return { ...options, p99Ms, p99Ratio: round1(ratios[Math.floor(ratios.length / 2)]!) };
+}
+
+interface Isolation extends BenchOptions {
+  readonly p99Ms: { readonly alone: readonly number[]; readonly beside: readonly number[] };
+  /** Median over the pairs. */
+  readonly p99Ratio: number;
+}
+
+interface Wanted {
+  readonly mode: "throughput" | "isolation";
+  readonly options: BenchOptions;
+  readonly runs: number;
+  readonly json: boolean;
+}
+
+function readOptions(): Wanted {
   const { values } = parseArgs({
     options: {
       messages: { type: "string", default: "300000" },
@@ -215,6 +264,7 @@ function readOptions(): { options: BenchOptions; runs: number; json: boolean } {
       batch: { type: "string", default: "100" },
       durability: { type: "string", default: "always" },
       runs: { type: "string", default: "1" },
+      mode: { type: "string", default: "throughput" },
       json: { type: "boolean", default: false },
     },
   });
@@ -224,11 +274,14 @@ function readOptions(): { options: BenchOptions; runs: number; json: boolean } {
       throw new RangeError(`--${name} takes a whole number from 1, not ${values[name]}`);
     return value;
   };
-  const { durability } = values;
+  const { durability, mode } = values;
+  if (mode !== "throughput" && mode !== "isolation") throw new RangeError("--mode takes throughput or isolation");
   if (durability !== "always" && durability !== "everysec" && durability !== "none")
     throw new RangeError("--durability takes always, everysec or none");
   return {
+    mode,
     options: {
+      crashing: 0,
       messages: whole("messages"),
       conversations: whole("conversations"),
       window: whole("window"),
@@ -242,7 +295,12 @@ function readOptions(): { options: BenchOptions; runs: number; json: boolean } {
 }
 
 async function main(): Promise<void> {
-  const { options, runs, json } = readOptions();
+  const { mode, options, runs, json } = readOptions();
+  if (mode === "isolation") {
+    const result = await isolation(options, runs);
+    console.log(json ? JSON.stringify(result) : result);
+    return;
+  }
   const results: BenchResult[] = [];
   for (let run = 1; run <= runs; run += 1) {
     const result = await measure(options);

@@ -27,3 +27,13 @@ export const foldBot: BotDefinition<FoldState> = defineBot<FoldState>({
     return next;
   },
 });
+
+/** Throws at each message, so that its conversations never get on. */
+export const crashingBot = defineBot<null>({
+  name: "crashing",
+  version: 1,
+  initialState: () => null,
+  onMessage() {
+    throw new Error("on purpose");
+  },
+});
