@@ -17,6 +17,7 @@
 
 import { dispatch, stop as nactStop, type Ref, spawn, start } from "nact";
 import { ReceiveTimeoutError } from "../src/errors.ts";
+import { type Bucket, Buckets } from "./buckets.ts";
 
 export interface ActorBehaviour<Message> {
   /**
@@ -73,7 +74,8 @@ export interface ActorFamily {
   spawn<Message>(behaviour: ActorBehaviour<Message>, options: number | SpawnOptions): ActorRef<Message>;
 }
 
-const BUCKETS = 64;
+/** Actors below one parent. nact keeps them in a map of the parent, which it copies for each message that the parent handles. */
+const BUCKET_SIZE_MAX = 1_024;
 const ABORT_GRACE_MS = 1_000;
 const NEVER_ABORTS = new AbortController().signal;
 /** All that nact ever carries. */
@@ -109,15 +111,14 @@ export class ActorSystem {
   }
 
   family(name: string): ActorFamily {
-    const buckets = Array.from({ length: BUCKETS }, (_, i) =>
-      spawn(this.#root as never, () => undefined, `${name}-${i}-${++this.#incarnations}`, QUIET as never),
+    const buckets = new Buckets<unknown>(BUCKET_SIZE_MAX, () =>
+      spawn(this.#root as never, () => undefined, `${name}-bucket-${++this.#incarnations}`, QUIET as never),
     );
     return {
       spawn: (behaviour, options) => {
         const incarnation = ++this.#incarnations;
-        const bucket = buckets[incarnation % BUCKETS]!;
         const limits = typeof options === "number" ? { mailboxMax: options } : options;
-        return new NactActor(this.#life, bucket, name, incarnation, behaviour, limits);
+        return new NactActor(this.#life, buckets, name, incarnation, behaviour, limits);
       },
     };
   }
@@ -141,8 +142,11 @@ class NactActor<Message> implements ActorRef<Message> {
   readonly incarnation: number;
   readonly #family: string;
   readonly #life: SystemLife;
+  readonly #buckets: Buckets<unknown>;
+  readonly #bucket: Bucket<unknown>;
   readonly #ref: Ref<number>;
   readonly #options: SpawnOptions;
+  readonly #mailboxMax: number;
   readonly #behaviour: ActorBehaviour<Message>;
   /** Null while empty: most actors are idle. */
   #mailbox: Message[] | null = null;
@@ -155,7 +159,7 @@ class NactActor<Message> implements ActorRef<Message> {
 
   constructor(
     life: SystemLife,
-    parent: unknown,
+    buckets: Buckets<unknown>,
     family: string,
     incarnation: number,
     behaviour: ActorBehaviour<Message>,
@@ -166,7 +170,10 @@ class NactActor<Message> implements ActorRef<Message> {
     this.incarnation = incarnation;
     this.#behaviour = behaviour;
     this.#options = options;
-    this.#ref = spawn(parent as never, () => this.#handleNext(), this.name, QUIET as never) as Ref<number>;
+    this.#mailboxMax = options.mailboxMax;
+    this.#buckets = buckets;
+    this.#bucket = buckets.take();
+    this.#ref = spawn(this.#bucket.parent as never, () => this.#handleNext(), this.name, QUIET as never) as Ref<number>;
   }
 
   get name(): string {
@@ -182,7 +189,7 @@ class NactActor<Message> implements ActorRef<Message> {
       this.#deadLetter(message);
       return false;
     }
-    if (this.mailboxDepth >= this.#options.mailboxMax) return false; // A2
+    if (this.mailboxDepth >= this.#mailboxMax) return false; // A2
     this.#mailbox ??= [];
     this.#mailbox.push(message);
     dispatch(this.#ref, WAKE_UP);
@@ -209,6 +216,7 @@ class NactActor<Message> implements ActorRef<Message> {
     if (this.#isStopped) return;
     this.#isStopped = true; // A1
     if (!this.#life.isOver) nactStop(this.#ref);
+    this.#buckets.giveBack(this.#bucket);
     const left = this.#mailbox;
     this.#mailbox = null;
     for (const message of left ?? []) this.#deadLetter(message); // A4
