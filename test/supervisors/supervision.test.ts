@@ -120,6 +120,21 @@ describe("a start that never settles (C1)", () => {
     await nothingLeft();
   });
 
+  test("a stop while the last child starts is no start of the supervisor", async () => {
+    const held = gate<RunningChild>();
+    const top = supervisor({ children: [child("a"), stuck(held)] });
+    const started = top.start().then(
+      () => "started",
+      (error: unknown) => error,
+    );
+    await quiet();
+    const stopped = top.stop();
+    held.open({ stop: () => void events.push("-stuck") });
+    expect(await started).toBeInstanceOf(SupervisorEndedError);
+    await stopped;
+    expect(events).toEqual(["+a", "-stuck", "-a"]);
+  });
+
   test("one that gives no child is a failed start, and says what it must give", async () => {
     for (const started of [undefined, null, 7, {}, "running"]) {
       const top = supervisor({ children: [{ id: "odd", start: () => started as never }] });
@@ -175,6 +190,28 @@ describe("late ends of an incarnation (V6)", () => {
     await top.start();
     await quiet();
     expect(events).toEqual(["+eager", "+b", "+eager"]);
+  });
+
+  test("said twice, the first counts; a child that ended is not killed with its supervisor", async () => {
+    const top = supervisor({ children: [child("a", { restart: "transient" }), child("b")] });
+    await top.start();
+    link("a").exited(NORMAL);
+    link("a").exited(failedWith("second thoughts"));
+    await quiet();
+    expect(top.tree().children[0]).toMatchObject({ state: "stopped", lastExit: { reason: "normal" } });
+    top.kill();
+    expect(events).toEqual(["+a", "+b", "xb"]);
+  });
+
+  test("nothing is left of a temporary child that ended: another of its id is new", async () => {
+    const top = supervisor({ children: [] });
+    await top.start();
+    await top.startChild(child("a", { restart: "temporary" }));
+    crash("a");
+    await quiet();
+    expect(top.tree().children).toEqual([]);
+    await top.startChild(child("a"));
+    expect(top.tree().children[0]!.lastExit).toBeNull();
   });
 
   test("a reason that is none is what it failed with", async () => {
@@ -391,6 +428,21 @@ describe("backoff, beyond OTP", () => {
     await quiet();
     await top.stop();
     await nothingLeft();
+  });
+
+  test("the time of a restart that was called off is not that of the next one", async () => {
+    const top = supervisor({ intensity: 9, backoff: { baseMs: 10_000, capMs: 10_000 }, children: [child("a")] });
+    await top.start();
+    crash("a");
+    await environment.pass(4_000);
+    await top.terminateChild("a");
+    await top.restartChild("a");
+    crash("a");
+    await environment.pass(4_900); // less than half of 10 s: nothing can be due but what was called off
+    expect(events).toEqual(["+a", "+a"]);
+    await environment.pass(5_200);
+    await quiet();
+    expect(events).toEqual(["+a", "+a", "+a"]);
   });
 
   test("a start that keeps failing is counted until the supervisor gives up", async () => {
