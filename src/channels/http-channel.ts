@@ -36,7 +36,10 @@ const SIGNATURE_HEADER = "x-colloquy-signature";
 export function httpChannel(options: HttpChannelOptions = {}): Channel & WebhookChannel {
   if (options.secret === "") throw new ConfigError("channels.http.secret", "is empty; set one, or leave it out");
   if (options.order !== undefined && options.order !== "arrival")
-    throw new ConfigError("channels.http.order", 'is not "arrival"; contiguous and monotonic come with a later version');
+    throw new ConfigError(
+      "channels.http.order",
+      'is not "arrival"; contiguous and monotonic come with a later version',
+    );
   const inbound: WebhookChannel = {
     name: NAME,
     verify: (headers, raw) => options.secret === undefined || isSigned(headers, raw, options.secret),
