@@ -1,6 +1,10 @@
 import { defineConfig } from "vitest/config";
 
-const own = { colloquy: new URL("./src/index.ts", import.meta.url).pathname };
+/** The longer name first: an alias also stands for what begins with it and a slash. */
+const own = {
+  "colloquy/testing": new URL("./src/testing/index.ts", import.meta.url).pathname,
+  colloquy: new URL("./src/index.ts", import.meta.url).pathname,
+};
 
 /** Three tiers: `unit` and `short` make `npm test`, `system` and `page` have a command each. A system test owns the machine. */
 export default defineConfig({

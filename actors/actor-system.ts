@@ -57,6 +57,8 @@ export interface ActorSystemOptions {
   /** An actor that has neither `onExit` nor `crashed` of its own ended because of this error. */
   readonly onCrash: (actor: string, error: unknown) => void;
   readonly onDeadLetter?: (actor: string, message: unknown) => void;
+  /** Calls `wakeUp` when nact may learn that an actor has a message. Default: at once; a simulator picks whose turn it is. */
+  readonly schedule?: (wakeUp: () => void) => void;
 }
 
 export interface SpawnOptions {
@@ -192,7 +194,9 @@ class NactActor<Message> implements ActorRef<Message> {
     if (this.mailboxDepth >= this.#mailboxMax) return false; // A2
     this.#mailbox ??= [];
     this.#mailbox.push(message);
-    dispatch(this.#ref, WAKE_UP);
+    const { schedule } = this.#life;
+    if (schedule === undefined) dispatch(this.#ref, WAKE_UP);
+    else schedule(() => dispatch(this.#ref, WAKE_UP));
     return true;
   }
 

@@ -106,7 +106,7 @@ export class Ownership {
       residents: 0,
       bytes: 0,
     };
-    this.#unlisten = options.store.onReadyChange(() => this.#refresh());
+    this.#unlisten = options.store.onReadyChange(() => environment.guard(() => this.#refresh()));
   }
 
   /** Begins in the background: Redis may be away. */

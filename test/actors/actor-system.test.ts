@@ -134,6 +134,31 @@ describe("one actor receives one message at a time (A1)", () => {
   });
 });
 
+describe("a simulator that picks whose turn it is", () => {
+  test("picks between actors; the messages of one keep their order", async () => {
+    const picks: (() => void)[] = [];
+    const picked = new ActorSystem({
+      after: environment.after,
+      onCrash: (actor, error) => crashes.push({ actor, error }),
+      schedule: (wakeUp) => picks.push(wakeUp),
+    });
+    const received: string[] = [];
+    const family = picked.family("picked");
+    const spawn = (name: string) =>
+      family.spawn({ receive: (message: number) => void received.push(`${name}${message}`) }, 2);
+    const [a, b] = [spawn("a"), spawn("b")];
+    expect([a.tell(1), a.tell(2), a.tell(3), b.tell(1)]).toEqual([true, true, false, true]);
+    await quiet();
+    expect(received).toEqual([]);
+    for (const pick of [picks[2]!, picks[1]!, picks[0]!]) {
+      pick();
+      await quiet();
+    }
+    expect(received).toEqual(["b1", "a1", "a2"]);
+    picked.stop();
+  });
+});
+
 describe("a mailbox is bounded (A2)", () => {
   test("a tell over `mailboxMax` answers false, and true again once there is room", async () => {
     const slow = new Slow();

@@ -36,7 +36,10 @@ test("every TypeScript block compiles as it stands, strictly, against the public
       declaration: false,
       types: ["node"],
       typeRoots: [join(ROOT, "node_modules/@types")],
-      paths: { colloquy: [join(ROOT, "src/index.ts")] },
+      paths: {
+        colloquy: [join(ROOT, "src/index.ts")],
+        "colloquy/testing": [join(ROOT, "src/testing/index.ts")],
+      },
     },
     include: ["*.ts"],
   };

@@ -1,0 +1,213 @@
+// The judge finds what is wrong: histories of real runs are sound, and each corruption of one is found by its rule.
+
+import { beforeAll, describe, expect, test } from "vitest";
+import type { AppliedCommit, ReceivedDelivery, SimulatedHistory } from "./history.ts";
+import { formatViolations, judge, type Rule } from "./judge.ts";
+import { runWorld } from "./world.ts";
+
+let history: SimulatedHistory;
+/** A conversation with at least three replies and five turns. */
+let name: string;
+let replies: readonly ReceivedDelivery[];
+
+beforeAll(async () => {
+  history = (await runWorld(1)).history;
+  const firsts = history.final.records.map(({ conversation }) => firstsOf(conversation));
+  replies = firsts.sort((a, b) => b.length - a.length)[0]!;
+  name = replies[0]!.conversation;
+});
+
+function firstsOf(conversation: string): ReceivedDelivery[] {
+  return history.deliveries.filter((each) => each.conversation === conversation && each.isAccepted);
+}
+
+const rulesOf = (corrupted: SimulatedHistory): Set<Rule> => new Set(judge(corrupted).map(({ rule }) => rule));
+
+function withState(change: (state: { n: number; h: string; seen: string[] }) => void): SimulatedHistory {
+  const records = history.final.records.map((record) => {
+    if (record.conversation !== name) return record;
+    const state = JSON.parse(record.stateJson) as { n: number; h: string; seen: string[] };
+    change(state);
+    return { ...record, stateJson: JSON.stringify(state) };
+  });
+  return { ...history, final: { ...history.final, records } };
+}
+
+const withTranscripts = (change: (lines: readonly string[]) => readonly string[]): SimulatedHistory => ({
+  ...history,
+  final: {
+    ...history.final,
+    transcripts: history.final.transcripts.map((each) => ({ ...each, lines: change(each.lines) })),
+  },
+});
+
+const withDeliveries = (deliveries: readonly ReceivedDelivery[]): SimulatedHistory => ({ ...history, deliveries });
+
+const mapDelivery = (
+  of: ReceivedDelivery,
+  change: (delivery: ReceivedDelivery) => ReceivedDelivery,
+): SimulatedHistory =>
+  withDeliveries(history.deliveries.map((delivery) => (delivery === of ? change(delivery) : delivery)));
+
+const corruptions: readonly [what: string, rule: Rule, corrupt: () => SimulatedHistory][] = [
+  ["an acknowledged message that no turn consumed", "lost", () => withState(({ seen }) => void seen.pop())],
+  [
+    "an acknowledged message of a conversation without a record",
+    "lost",
+    () => ({
+      ...history,
+      requests: [...history.requests, { conversation: "gone c", ids: ["m1"], firstSentAt: 1, ackedAt: 2 }],
+      messages: [...history.messages, { conversation: "gone c", id: "m1", text: "" }],
+    }),
+  ],
+  ["an entry that is left in the inbox", "stuck", () => ({ ...history, final: { ...history.final, inboxEntries: 1 } })],
+  [
+    "a reply that never arrived",
+    "stuck",
+    () => withDeliveries(history.deliveries.filter(({ key }) => key !== replies.at(-1)!.key)),
+  ],
+  [
+    "a reply that is still in the outbox",
+    "stuck",
+    () => ({ ...history, final: { ...history.final, undelivered: [{ conversation: name, sequence: 1 }] } }),
+  ],
+  ["a message consumed twice", "doubled", () => withState(({ seen }) => void seen.push(seen[0]!))],
+  ["a message that nobody sent", "phantom", () => withState(({ seen }) => void seen.push("m-1"))],
+  [
+    "messages consumed in another order than they were sent and acknowledged in",
+    "order",
+    () => withState(({ seen }) => void seen.reverse()),
+  ],
+  [
+    "two messages of one request the other way round",
+    "order",
+    () => ({
+      ...history,
+      requests: history.requests.map((request) =>
+        request.conversation === name ? { ...request, ids: [...request.ids].reverse() } : request,
+      ),
+    }),
+  ],
+  ["a reply before its commit", "early", () => mapDelivery(replies[0]!, (delivery) => ({ ...delivery, at: 0 }))],
+  [
+    "a reply before the one before it",
+    "delivery",
+    () => mapDelivery(replies[2]!, (delivery) => ({ ...delivery, at: replies[1]!.at - 1 })),
+  ],
+  [
+    "a key with two bodies",
+    "bytes",
+    () => withDeliveries([...history.deliveries, { ...replies[0]!, body: `${replies[0]!.body} ` }]),
+  ],
+  [
+    "a reply under two keys",
+    "bytes",
+    () => withDeliveries([...history.deliveries, { ...replies[0]!, key: `${replies[0]!.key}0` }]),
+  ],
+  [
+    "a reply that its turn did not make",
+    "reply",
+    () => mapDelivery(replies[1]!, (delivery) => ({ ...delivery, body: replies[2]!.body })),
+  ],
+  [
+    "a reply beyond the last one",
+    "reply",
+    () => withDeliveries([...history.deliveries, { ...replies.at(-1)!, sequence: 10_000, key: "k" }]),
+  ],
+  ["a line that a transcript lost", "transcript", () => withTranscripts((lines) => lines.slice(1))],
+  [
+    "a line that stands in a transcript twice",
+    "transcript",
+    () => withTranscripts((lines) => [...lines, lines.at(-1)!]),
+  ],
+  [
+    "a state that is not the fold",
+    "state",
+    () => withState((state) => void Object.assign(state, { h: `${state.h}0` })),
+  ],
+  ["a state that has forgotten a turn", "state", () => withState(({ seen }) => void seen.shift())],
+  [
+    "a chain that is not that of its turns",
+    "state",
+    () => ({
+      ...history,
+      final: {
+        ...history.final,
+        records: history.final.records.map((record) => ({ ...record, chain: { lo: 1, hi: 1 } })),
+      },
+    }),
+  ],
+  [
+    "a record that is gone",
+    "state",
+    () => ({
+      ...history,
+      final: { ...history.final, records: history.final.records.filter(({ conversation }) => conversation !== name) },
+    }),
+  ],
+  [
+    "a commit that went back to an earlier state",
+    "state",
+    () => ({ ...history, commits: [...history.commits, { ...history.commits[0]!, at: 1e9 }] }),
+  ],
+  [
+    "a commit under an epoch that is over",
+    "fence",
+    () => ({ ...history, commits: [...history.commits, { ...history.commits[0]!, at: 1e9, epoch: 0, records: [] }] }),
+  ],
+  [
+    "a commit by another than the owner",
+    "fence",
+    () => ({ ...history, commits: history.commits.map((commit, i) => (i === 3 ? { ...commit, by: "x9" } : commit)) }),
+  ],
+  [
+    "a commit that is missing",
+    "fence",
+    () => {
+      const { shard, epoch, n } = history.commits.findLast((commit) => commit.n > 1)!;
+      const isMissing = (commit: AppliedCommit): boolean =>
+        commit.shard === shard && commit.epoch === epoch && commit.n === n - 1;
+      return { ...history, commits: history.commits.filter((commit) => !isMissing(commit)) };
+    },
+  ],
+  [
+    "an epoch that was taken twice",
+    "fence",
+    () => ({ ...history, acquisitions: [...history.acquisitions, { ...history.acquisitions[0]!, at: 1e9 }] }),
+  ],
+  [
+    "a shard that goes to and fro without a fault",
+    "duel",
+    () => {
+      const from = 1 + Math.max(...history.acquisitions.map(({ epoch }) => epoch));
+      const more = Array.from({ length: 9 }, (_, i) => ({ at: 1e9 + i, shard: 0, epoch: from + i, by: `x${i}` }));
+      return { ...history, acquisitions: [...history.acquisitions, ...more] };
+    },
+  ],
+  ["an alarm of the runtime", "alarm", () => ({ ...history, alarms: ["a shard halted"] })],
+];
+
+describe("of a run that kept the promise", () => {
+  test("the history is sound", () => {
+    expect(formatViolations(judge(history))).toBe("");
+    expect(replies.length).toBeGreaterThanOrEqual(3);
+    expect(history.commits.length).toBeGreaterThan(3);
+    expect(history.final.transcripts.length).toBeGreaterThan(0);
+  });
+
+  test.each(corruptions)("%s is found as %s", (_what, rule, corrupt) => {
+    expect(rulesOf(corrupt())).toContain(rule);
+  });
+
+  test("a reply that a commit set aside need not arrive, and one that waits at a halted lane may wait", () => {
+    const last = replies.at(-1)!;
+    const arrived = history.deliveries.filter(({ key }) => key !== last.key);
+    const { sequence } = last;
+    const commit = history.commits.at(-1)!;
+    const dead = { ...commit, at: 1e9, n: commit.n + 1, records: [], dead: [{ conversation: name, sequence }] };
+    expect(rulesOf({ ...history, deliveries: arrived, commits: [...history.commits, dead] })).toEqual(new Set());
+    const waiting = [{ conversation: name, sequence }];
+    const halted = { ...history.final, undelivered: waiting, haltedLanes: waiting };
+    expect(rulesOf({ ...history, deliveries: arrived, final: halted })).toEqual(new Set());
+  });
+});

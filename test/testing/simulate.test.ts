@@ -1,0 +1,383 @@
+// The test kit: what the author of a bot may rely on.
+
+import { defineBot, TerminalError } from "colloquy";
+import { type Simulation, SimulationError, simulate } from "colloquy/testing";
+import { afterEach, describe, expect, test } from "vitest";
+
+interface Tally {
+  readonly count: number;
+  readonly texts: readonly string[];
+}
+
+const tally = defineBot<Tally>({
+  name: "tally",
+  version: 1,
+  initialState: () => ({ count: 0, texts: [] }),
+  onMessage(state, message, ctx) {
+    const count = state.count + 1;
+    ctx.reply(`#${count} ${message.text}`);
+    return { count, texts: [...state.texts, message.text] };
+  },
+});
+
+const open: AsyncDisposable[] = [];
+afterEach(async () => {
+  for (const each of open.splice(0)) await each[Symbol.asyncDispose]();
+});
+
+async function start<State>(...args: Parameters<typeof simulate<State>>): Promise<Simulation<State>> {
+  const t = await simulate<State>(...args);
+  open.push(t);
+  return t;
+}
+
+describe("a message", () => {
+  test("runs a turn: replies, state and turn are there when `says` returns", async () => {
+    const t = await start(tally);
+    expect(await t.user("c1").says("hi")).toEqual(["#1 hi"]);
+    expect(t.replies("c1")).toEqual(["#1 hi"]);
+    expect(t.state("c1")).toEqual({ count: 1, texts: ["hi"] });
+    expect(t.turns("c1")).toEqual([{ seq: 1, messageId: "m1", text: "hi", runs: 1 }]);
+    expect(t.errors).toEqual([]);
+  });
+
+  test("of another conversation changes nothing of this one", async () => {
+    const t = await start(tally);
+    await t.user("c1").says("a");
+    await t.user("c2").says("b");
+    expect(t.texts("c2")).toEqual(["#1 b"]);
+    expect(t.state("c1")).toEqual({ count: 1, texts: ["a"] });
+    expect(t.state("nobody")).toBeUndefined();
+    expect(t.turns("nobody")).toEqual([]);
+  });
+
+  test("twice under one id changes the state once", async () => {
+    const t = await start(tally);
+    await t.user("c1").says("hi", { id: "same" });
+    expect(await t.user("c1").says("hi", { id: "same" })).toEqual([]);
+    expect(t.state("c1")?.count).toBe(1);
+    expect(t.turns("c1")).toHaveLength(1);
+  });
+
+  test("reaches the handler with its data, and replies keep theirs", async () => {
+    const mirror = defineBot<null>({
+      name: "mirror",
+      version: 1,
+      initialState: () => null,
+      onMessage(state, { text, data = null, channel, seq }, ctx) {
+        ctx.reply({ text, data: { data, channel, seq } });
+        return state;
+      },
+    });
+    const t = await start(mirror, { channel: "web" });
+    await t.user("c1").says("hi", { data: { n: [1] } });
+    expect(t.replies("c1")).toEqual([{ text: "hi", data: { data: { n: [1] }, channel: "web", seq: 1 } }]);
+    expect(t.texts("c1")).toEqual(["hi"]);
+  });
+});
+
+describe("several messages", () => {
+  test("of one request keep their order", async () => {
+    const t = await start(tally);
+    await t.user("c1").sends(["a", "b", { text: "c" }]);
+    expect(t.texts("c1")).toEqual(["#1 a", "#2 b", "#3 c"]);
+  });
+
+  test("sent at the same time arrive in an order that the seed decides, the same one for the same seed", async () => {
+    const orderOf = async (seed: number): Promise<readonly string[]> => {
+      const t = await start(tally, { seed });
+      await t.user("c1").sends(["a", "b", "c", "d"], { within: "1s" });
+      const { texts } = t.state("c1")!;
+      expect([...texts].sort()).toEqual(["a", "b", "c", "d"]);
+      return texts;
+    };
+    const orders = await Promise.all([1, 2, 3, 4, 5, 1].map(orderOf));
+    expect(orders[5]).toEqual(orders[0]);
+    expect(new Set(orders.map(String)).size).toBeGreaterThan(1);
+  });
+
+  test("of users who do not wait for each other are all handled", async () => {
+    const t = await start(tally, { config: { shards: 4 } });
+    const names = Array.from({ length: 20 }, (_, i) => `c${i}`);
+    await Promise.all(names.flatMap((name) => [t.user(name).says("a"), t.user(name).says("b")]));
+    for (const name of names) expect(t.state(name)?.count).toBe(2);
+  });
+});
+
+describe("a crash", () => {
+  test("loses nothing: state and replies go on where they were", async () => {
+    const t = await start(tally);
+    await t.user("c1").says("a");
+    await t.crash();
+    await t.user("c1").says("b");
+    expect(t.texts("c1")).toEqual(["#1 a", "#2 b"]);
+    expect(t.state("c1")).toEqual({ count: 2, texts: ["a", "b"] });
+  });
+
+  test("before an acknowledgement is stored repeats the delivery under the same key, and the reply is there once", async () => {
+    const t = await start(tally);
+    await t.user("c1").says("a");
+    await t.crash();
+    expect(t.replies("c1")).toEqual(["#1 a"]);
+    expect(t.arrivals.map(({ attempt, text }) => [attempt, text])).toEqual([
+      [1, "#1 a"],
+      [2, "#1 a"],
+    ]);
+    expect(new Set(t.arrivals.map(({ idempotencyKey }) => idempotencyKey)).size).toBe(1);
+  });
+
+  test("after a while repeats nothing", async () => {
+    const t = await start(tally);
+    await t.user("c1").says("a");
+    await t.advance("1s");
+    await t.crash();
+    expect(t.arrivals).toHaveLength(1);
+  });
+
+  test("while a handler runs runs its message again, and what the dead one still does is not seen", async () => {
+    let isHanging = true;
+    let release = (): void => undefined;
+    const slow = defineBot<number>({
+      name: "slow",
+      version: 1,
+      initialState: () => 0,
+      async onMessage(state, message, ctx) {
+        if (isHanging)
+          await new Promise<void>((resolve) => {
+            release = resolve;
+          });
+        ctx.reply(`done ${message.text}`);
+        return state + 1;
+      },
+    });
+    const t = await start(slow, { patienceMs: 0 });
+    await t.user("c1").sends(["a", "b"]);
+    expect(t.state("c1")).toBeUndefined();
+    isHanging = false;
+    await t.crash();
+    release();
+    await t.advance("1s");
+    expect(t.texts("c1")).toEqual(["done a", "done b"]);
+    expect(t.state("c1")).toBe(2);
+    expect(t.turns("c1").map(({ runs }) => runs)).toEqual([2, 1]);
+  });
+
+  test("during a request makes its sender repeat it, and it counts once", async () => {
+    for (let seed = 1; seed <= 40; seed += 1) {
+      const t = await simulate(tally, { seed });
+      const said = t.user("c1").says("a");
+      const crashed = t.crash();
+      await Promise.all([said, crashed]);
+      await t.advance("10s");
+      expect(t.state("c1")).toEqual({ count: 1, texts: ["a"] });
+      await t.close();
+    }
+  });
+});
+
+describe("a handler that fails", () => {
+  const failing = (times: number, error: unknown = new Error("crm is down")) => {
+    let left = times;
+    return defineBot<number>({
+      name: "failing",
+      version: 1,
+      initialState: () => 0,
+      onMessage(state, message, ctx) {
+        left -= 1;
+        if (left >= 0) throw error;
+        ctx.reply(message.text);
+        return state + 1;
+      },
+    });
+  };
+
+  test("is told with its error, runs again when its time has come, and nothing passes it", async () => {
+    const error = new TerminalError("no");
+    const t = await start(failing(2, error));
+    await t.user("c1").says("a");
+    await t.user("c1").says("b");
+    expect(t.replies("c1")).toEqual([]);
+    expect(t.errors).toMatchObject([{ conversation: "c1", messageId: "m1", attempt: 1 }]);
+    expect(t.errors[0]!.error).toBe(error);
+    await t.advance(t.errors[0]!.retryInMs);
+    expect(t.errors.map(({ attempt }) => attempt)).toEqual([1, 2]);
+    await t.advance("1m");
+    expect(t.texts("c1")).toEqual(["a", "b"]);
+    expect(t.turns("c1").map(({ runs }) => runs)).toEqual([3, 1]);
+  });
+
+  test("by what it gives back is told with the runtime's error", async () => {
+    const wrong = defineBot<unknown>({
+      name: "wrong",
+      version: 1,
+      initialState: () => null,
+      onMessage: async () => new Map(),
+    });
+    const t = await start(wrong);
+    await t.user("c1").says("a");
+    expect(t.errors).toMatchObject([{ messageId: "m1", attempt: 1, error: { name: "PlainDataError" } }]);
+    expect(t.turns("c1")).toEqual([]);
+  });
+
+  test("by taking too long is told, and its message runs again", async () => {
+    let isHanging = true;
+    const hanging = defineBot<number>({
+      name: "hanging",
+      version: 1,
+      handlerTimeoutMs: 60_000,
+      initialState: () => 0,
+      onMessage: (state) => (isHanging ? new Promise<number>(() => undefined) : state + 1),
+    });
+    const t = await start(hanging, { patienceMs: 0 });
+    await t.user("c1").says("a");
+    await t.advance("59s");
+    expect(t.errors).toEqual([]);
+    await t.advance("2s");
+    expect(t.errors).toMatchObject([
+      { attempt: 1, error: { name: "HandlerTimeoutError", code: "ERR_HANDLER_TIMEOUT" } },
+    ]);
+    isHanging = false;
+    await t.advance("1m");
+    expect(t.state("c1")).toBe(1);
+  });
+
+  const real = (answer: Promise<unknown> | null) =>
+    defineBot<number>({
+      name: "real",
+      version: 1,
+      initialState: () => 0,
+      async onMessage(state) {
+        await (answer ?? new Promise((resolve) => setTimeout(resolve, 20)));
+        return state + 1;
+      },
+    });
+
+  test("or not, is waited for if it awaits something real", async () => {
+    const t = await start(real(null), { patienceMs: 30_000 });
+    await t.user("c1").sends(["a", "b"]);
+    expect(t.state("c1")).toBe(2);
+  });
+
+  test("to come to its end is named", async () => {
+    const t = await start(real(new Promise(() => undefined)), { patienceMs: 50 });
+    await expect(t.user("c1").says("a", { id: "m7" })).rejects.toThrow(/conversation c1, message m7/);
+    expect(t.state("c1")).toBeUndefined();
+    await t.advance("31s");
+    expect(t.errors).toMatchObject([{ messageId: "m7", error: { name: "HandlerTimeoutError" } }]);
+  });
+});
+
+describe("time", () => {
+  test("passes only when it is told to, and then in no time", async () => {
+    const t = await start(tally);
+    const before = t.nowMs;
+    await t.user("c1").says("a");
+    expect(t.nowMs).toBe(before);
+    await t.advance("2h");
+    expect(t.nowMs).toBe(before + 7_200_000);
+  });
+
+  test("makes a repeat a new message once its id is forgotten", async () => {
+    const t = await start(tally, { config: { dedupeMs: 60_000 } });
+    await t.user("c1").says("a", { id: "x" });
+    await t.advance("50s");
+    await t.user("c1").says("a", { id: "x" });
+    expect(t.state("c1")?.count).toBe(1);
+    await t.advance("30s");
+    await t.user("c1").says("a", { id: "x" });
+    expect(t.state("c1")?.count).toBe(2);
+  });
+});
+
+describe("a recipient", () => {
+  test("that fails is tried again in order", async () => {
+    const t = await start(tally, {
+      recipient: ({ attempt }) => (attempt < 3 ? { kind: "retryable", reason: "HTTP 500" } : undefined),
+    });
+    await t.user("c1").sends(["a", "b"]);
+    expect(t.replies("c1")).toEqual([]);
+    await t.advance("1m");
+    expect(t.texts("c1")).toEqual(["#1 a", "#2 b"]);
+    expect(t.arrivals.map(({ text, attempt }) => `${text}/${attempt}`)).toEqual([
+      "#1 a/1",
+      "#1 a/2",
+      "#1 a/3",
+      "#2 b/1",
+      "#2 b/2",
+      "#2 b/3",
+    ]);
+  });
+});
+
+describe("a deploy", () => {
+  test("of a new version migrates the state in the next turn", async () => {
+    const next = defineBot<Tally>({
+      ...tally,
+      version: 2,
+      migrate: { 1: (old) => ({ ...(old as Tally), count: 100 }) },
+    });
+    const t = await start(tally);
+    await t.user("c1").says("a");
+    await t.restart(next);
+    await t.user("c1").says("b");
+    expect(t.texts("c1")).toEqual(["#1 a", "#101 b"]);
+    expect(t.arrivals).toHaveLength(2);
+  });
+
+  test("whose migration fails tells so and keeps what is stored", async () => {
+    const error = new Error("cannot");
+    const next = defineBot<Tally>({
+      ...tally,
+      version: 2,
+      migrate: {
+        1: () => {
+          throw error;
+        },
+      },
+    });
+    const t = await start(tally);
+    await t.user("c1").says("a");
+    await t.crash(next);
+    await t.user("c1").says("b");
+    expect(t.errors[0]!.error).toBe(error);
+    expect(t.state("c1")).toEqual({ count: 1, texts: ["a"] });
+  });
+});
+
+describe("misuse", () => {
+  test("is named", async () => {
+    await expect(simulate({ ...tally, version: 0 })).rejects.toThrow(/bot\.version/);
+    await expect(simulate(tally, { channel: "No Name" })).rejects.toThrow(SimulationError);
+    const t = await start(tally);
+    expect(() => t.user("")).toThrow(SimulationError);
+    expect(() => t.user("c1").says("a", { id: "\ud800" })).toThrow(SimulationError);
+    await expect((async () => t.advance("soon" as never))()).rejects.toThrow(/duration/);
+    expect(() => t.crash(defineBot({ ...tally, name: "other" }))).toThrow(/is what is simulated/);
+    await t.close();
+    await t.close();
+    await expect(t.user("c1").says("a")).rejects.toThrow(/closed/);
+  });
+});
+
+test("a first message takes well below 50 ms of the processor, its runtime included", async () => {
+  const tookMs: number[] = [];
+  for (let seed = 1; seed <= 10; seed += 1) {
+    const before = process.cpuUsage();
+    const t = await simulate(tally, { seed });
+    await t.user("c1").says("hi");
+    const { user, system } = process.cpuUsage(before);
+    tookMs.push((user + system) / 1_000);
+    await t.close();
+  }
+  expect(Math.min(...tookMs)).toBeLessThan(50);
+});
+
+test("`await using` closes it", async () => {
+  let t: Simulation<Tally>;
+  {
+    await using inner = await simulate(tally);
+    t = inner;
+    await t.user("c1").says("hi");
+  }
+  await expect(t.user("c1").says("a")).rejects.toThrow(/closed/);
+});
