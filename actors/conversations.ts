@@ -167,7 +167,9 @@ export class Conversations {
       return;
     }
     this.crashes.restarting += 1;
-    this.#options.environment.after(delayMs, () => crashed.onLanded(() => this.#replace(crashed)));
+    const { environment } = this.#options;
+    const replace = (): void => environment.guard(() => this.#replace(crashed)); // what lands is told by the committer
+    environment.after(delayMs, () => crashed.onLanded(replace));
   }
 
   #replace(crashed: ConversationActor): void {
