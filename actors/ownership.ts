@@ -92,6 +92,7 @@ export class Ownership {
   #draining = false;
   #bringingUp: Promise<void> | null = null;
   #home: ShardHome | null = null;
+  #withdrawing: Promise<void> | null = null;
   #lastReason: string | undefined;
   readonly #unlisten: () => void;
 
@@ -114,16 +115,26 @@ export class Ownership {
     this.#bringingUp = this.#options.environment.run(() => this.#bringUp());
   }
 
-  /** The supervisor of the shards runs: those that are this node's are opened there. */
-  serve(home: ShardHome): void {
+  /** The supervisor of the shards runs: those that are this node's are opened there, once nothing is under way in an earlier one. */
+  async serve(home: ShardHome): Promise<void> {
+    await this.#withdrawing;
+    if (this.#stop.signal.aborted) return;
     this.#home = home;
     this.#draining = false;
     for (const keeper of this.#namespace?.keepers ?? []) keeper.start();
     this.#refresh();
   }
 
-  /** Before that supervisor stops: no turn runs, nothing is uncommitted, what can be delivered now is; the leases stay. */
-  async withdraw(): Promise<void> {
+  /**
+   * Before that supervisor stops: no turn runs, nothing is uncommitted, what can be delivered now is; the leases stay. Once for each
+   * `serve`.
+   */
+  withdraw(): Promise<void> {
+    this.#withdrawing = this.#withdraw();
+    return this.#withdrawing;
+  }
+
+  async #withdraw(): Promise<void> {
     this.#draining = true;
     this.#refresh();
     await this.#namespace?.admission.drained();

@@ -8,10 +8,12 @@ import { conversationKey, shardOf } from "../../src/domain/ids.ts";
 import type { Inbound } from "../../src/domain/message.ts";
 import { newCounters } from "../../src/metrics.ts";
 import { MemoryData } from "../../src/store/memory-store.ts";
+import type { ChildLink, ChildSpec } from "../../supervisors/child-spec.ts";
+import { failedWith } from "../../supervisors/exit-reason.ts";
 import type { TreeNode } from "../../supervisors/tree.ts";
 import { noFaults } from "../support/faulty-store.ts";
 import { RecordingLog } from "../support/recording-log.ts";
-import { TestNode } from "../support/test-node.ts";
+import { TestNode, type TestNodeOptions } from "../support/test-node.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
 
 const SHARDS = 2;
@@ -32,7 +34,10 @@ afterEach(() => {
 });
 
 /** One node that runs; its counters strike where a test says. */
-async function running(strike: (counter: string) => void = () => undefined) {
+async function running(
+  strike: (counter: string) => void = () => undefined,
+  more: Partial<Pick<TestNodeOptions, "bot" | "children" | "config">> = {},
+) {
   const environment = new VirtualEnvironment(5);
   const log = new RecordingLog();
   const data = new MemoryData();
@@ -62,7 +67,8 @@ async function running(strike: (counter: string) => void = () => undefined) {
     channel,
     faults,
     log: log.log,
-    config: { shards: SHARDS },
+    ...more,
+    config: { shards: SHARDS, ...more.config },
   });
   nodes.push(node);
   await node.ready();
@@ -171,4 +177,60 @@ test("Redis away for a minute restarts nothing; nothing is admitted meanwhile, a
   await quiet();
   expect(state("c1")).toEqual(["m1", "m2"]);
   expect(restarts()).toEqual([]);
+});
+
+/** A user's child whose failure the test decides. */
+function failingChild() {
+  let link: ChildLink | null = null;
+  const spec: ChildSpec = {
+    id: "mine",
+    start: (started) => {
+      link = started;
+      return { stop: () => undefined };
+    },
+  };
+  return { spec, fail: () => link?.exited(failedWith(new Error("a user's mistake"))) };
+}
+
+describe("a user's child that fails too often", () => {
+  test("takes the shards with it, which come back and go on", async () => {
+    const child = failingChild();
+    const { environment, node, send, state, restarts, quiet } = await running(undefined, { children: [child.spec] });
+    await send("c1", "m1");
+    await quiet();
+    child.fail();
+    await environment.pass(10);
+    child.fail();
+    await environment.pass(1_000);
+    await node.ready();
+    await send("c1", "m2");
+    await quiet();
+    expect(state("c1")).toEqual(["m1", "m2"]);
+    expect(restarts().map((one) => one.child)).toEqual(["mine", "children"]);
+  });
+
+  test("while Redis is away, too", async () => {
+    const child = failingChild();
+    let turns = 0;
+    const { environment, faults, node, send, state, restarts, quiet } = await running(
+      (counter) => {
+        if (counter !== "turns") return;
+        turns += 1;
+        if (turns === 1) faults.away = true; // before the commit
+      },
+      { children: [child.spec] },
+    );
+    await send("c1", "m1");
+    await environment.pass(1_000);
+    expect(turns).toBe(1);
+    child.fail();
+    await environment.pass(10);
+    child.fail();
+    await environment.pass(20_000);
+    faults.away = false;
+    await node.ready();
+    await quiet();
+    expect(state("c1")).toEqual(["m1"]);
+    expect(restarts().map((one) => one.child)).toEqual(["mine", "children"]);
+  });
 });
