@@ -191,6 +191,7 @@ export class Committer {
   /** A commit renews the lease as well: while one is under way, or was confirmed just now, no other renewal is needed. */
   get renewsLease(): boolean {
     const { environment, leaseMs } = this.#options;
+    if (this.#ended) return false; // what was under way is nobody's any more
     return this.#flying || environment.monotonicMs() - this.lastAppliedAtMs < leaseMs / 3;
   }
 

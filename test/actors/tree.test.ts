@@ -92,6 +92,16 @@ async function running(
   return { environment, log, data, faults, node, delivered, send, state, restarts, quiet };
 }
 
+const shard = (conversation: string): number =>
+  shardOf(conversationKey({ bot: "fold", channel: "test", conversation }), SHARDS);
+
+/** Another conversation of the same shard. */
+function neighbourOf(conversation: string): string {
+  let name = `${conversation}-`;
+  while (shard(name) !== shard(conversation)) name += "x";
+  return name;
+}
+
 const shapeOf = ({ id, children }: TreeNode): unknown => ({ [id]: children.map(shapeOf) });
 
 /** Throws at the first `count` increments of this counter. */
@@ -191,6 +201,35 @@ function failingChild() {
   };
   return { spec, fail: () => link?.exited(failedWith(new Error("a user's mistake"))) };
 }
+
+test("the lease is renewed while a committer that failed waits for what depends on it to stop", async () => {
+  const slow = defineBot<readonly string[]>({
+    ...bot,
+    async onMessage(state, message, ctx) {
+      if (message.id === "slow")
+        await new Promise<void>((resolve) => ctx.signal.addEventListener("abort", () => resolve()));
+      return [...state, message.id];
+    },
+  });
+  let isArmed = false;
+  const { environment, node, send, restarts } = await running(
+    (counter) => {
+      if (counter !== "commits" || !isArmed) return;
+      isArmed = false;
+      throw new Error("a mistake");
+    },
+    { bot: slow, config: { leaseTtlMs: 2_000 } },
+  );
+  await send("c1", "slow");
+  await environment.pass(100);
+  isArmed = true;
+  await send(neighbourOf("c1"), "m1");
+  for (let i = 0; i < 40; i += 1) {
+    await environment.pass(100);
+    expect(node.notReady).toBeUndefined();
+  }
+  expect(restarts().map(({ child }) => child)).toEqual(["committer"]);
+});
 
 describe("a user's child that fails too often", () => {
   test("takes the shards with it, which come back and go on", async () => {
