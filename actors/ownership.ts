@@ -357,6 +357,7 @@ export class Ownership {
     if (shard === undefined) return true;
     if (how === "abandon") shard.abandon();
     await this.#home!.close(shardName(index));
+    shard.abandon(); // a part whose start was left behind must not come up any more
     this.#open.delete(index);
     return shard.isClean;
   }

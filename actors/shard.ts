@@ -100,10 +100,6 @@ export class Shard {
     this.#log = options.log;
   }
 
-  get isAbandoned(): boolean {
-    return this.#abandoned;
-  }
-
   /** Every part that ended had finished what it accepted, or was made anew since. */
   get isClean(): boolean {
     return this.#unfinished.size === 0;
@@ -308,8 +304,9 @@ export class Shard {
       try {
         return await read();
       } catch (error) {
-        if (severityOf(error) !== "retry" || this.#abandoned) throw error;
+        if (severityOf(error) !== "retry") throw error;
         await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()));
+        if (this.#abandoned) throw error;
       }
     }
   }

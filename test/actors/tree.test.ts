@@ -231,6 +231,20 @@ test("the lease is renewed while a committer that failed waits for what depends 
   expect(restarts().map(({ child }) => child)).toEqual(["committer"]);
 });
 
+test("a node that stops leaves no start behind that goes on asking the store", async () => {
+  const { environment, faults, node, send } = await running((counter) => {
+    if (counter !== "commits") return;
+    faults.away = "owner"; // a committer that starts looks at it
+    throw new Error("a mistake");
+  });
+  await send("c1", "m1");
+  await environment.pass(1_000);
+  await node.stop();
+  const { calls } = faults;
+  await environment.pass(60_000);
+  expect(faults.calls).toBe(calls);
+});
+
 describe("a user's child that fails too often", () => {
   test("takes the shards with it, which come back and go on", async () => {
     const child = failingChild();
