@@ -177,7 +177,6 @@ export class Shard {
   /** H3 */
   async startLanes(failed: PartFailed): Promise<RunningPart> {
     const committer = this.#committer!;
-    await committer.drained(); // H4
     const environment = this.#environment(failed);
     const policy = this.#options.crashPolicies((error) => environment.fail(error)).lanes;
     const lanes = await this.#whenThere(() => this.#recoveredLanes(environment, policy, committer));
@@ -189,10 +188,11 @@ export class Shard {
     );
   }
 
-  /** One that met a Redis that is away has half of what there is: the next try is another one. */
+  /** One that met a Redis that is away has half of what there is, and sent some of it: the next try is another one. */
   async #recoveredLanes(environment: PartEnvironment, policy: CrashPolicy, committer: Committer): Promise<Lanes> {
     const { bot, channel, config, counters, families, store } = this.#options;
     this.#lanes?.stop();
+    await committer.drained(); // H4
     const lanes = new Lanes({
       environment,
       log: this.#log,

@@ -1,13 +1,14 @@
 // What the production tree does about the failures of one node's parts, on a virtual clock (supervisors/root-supervisor.ts).
 
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import type { Channel } from "../../src/channels/channel.ts";
 import { decodeRecord } from "../../src/codec/record-codec.ts";
 import { defineBot } from "../../src/domain/bot.ts";
 import { conversationKey, shardOf } from "../../src/domain/ids.ts";
 import type { Inbound } from "../../src/domain/message.ts";
+import { StoreUnavailableError } from "../../src/errors.ts";
 import { newCounters } from "../../src/metrics.ts";
-import { MemoryData } from "../../src/store/memory-store.ts";
+import { MemoryData, MemoryShardStore } from "../../src/store/memory-store.ts";
 import type { ChildLink, ChildSpec } from "../../supervisors/child-spec.ts";
 import { failedWith } from "../../supervisors/exit-reason.ts";
 import type { TreeNode } from "../../supervisors/tree.ts";
@@ -243,6 +244,62 @@ test("a node that stops leaves no start behind that goes on asking the store", a
   const { calls } = faults;
   await environment.pass(60_000);
   expect(faults.calls).toBe(calls);
+});
+
+test("lanes that Redis left while they were read back begin again only when what they did is committed", async () => {
+  const environment = new VirtualEnvironment(5);
+  const data = new MemoryData();
+  const options = { environment, data, bot: { ...bot, ordering: "available" as const }, config: { shards: 1 } };
+  const channel = (send: Channel["send"]): Channel => ({
+    name: "test",
+    delivery: "lane",
+    render: ({ reply }) => Buffer.from(reply.text),
+    send,
+  });
+  const first = new TestNode({ ...options, node: "a", channel: channel(() => new Promise(() => undefined)) });
+  nodes.push(first);
+  await first.ready();
+  for (let i = 0; i < 20; i += 1) {
+    const to = { bot: "fold", channel: "test", conversation: `c${i}` };
+    await first.ownership.admit([{ to, id: "m1", text: "" }]);
+    await environment.pass(50);
+  }
+  first.kill();
+  expect(data.shard(0).outbox.entries).toHaveLength(20); // more than a page
+
+  const away = new StoreUnavailableError("away");
+  const { readOutbox, commit } = MemoryShardStore.prototype;
+  let pages = 0;
+  const pageRead = vi.spyOn(MemoryShardStore.prototype, "readOutbox").mockImplementation(async function (
+    this: MemoryShardStore,
+    ...args
+  ) {
+    pages += 1;
+    if (pages !== 2) return readOutbox.apply(this, args);
+    await new Promise<void>((resolve) => environment.after(100, resolve));
+    throw away;
+  });
+  let isAway = true;
+  const committing = vi.spyOn(MemoryShardStore.prototype, "commit").mockImplementation(async function (
+    this: MemoryShardStore,
+    ...args
+  ) {
+    if (isAway) throw away;
+    return commit.apply(this, args);
+  });
+  const second = new TestNode({
+    ...options,
+    node: "a",
+    channel: channel(() => Promise.resolve({ kind: "terminal", reason: "refused" })),
+  });
+  nodes.push(second);
+  await environment.pass(2_000);
+  isAway = false;
+  await environment.until(() => data.shard(0).outbox.entries.length === 0, 60_000, "delivered");
+  await environment.pass(1_000);
+  expect(data.shard(0).dead.entries).toHaveLength(20);
+  pageRead.mockRestore();
+  committing.mockRestore();
 });
 
 describe("a user's child that fails too often", () => {
