@@ -276,9 +276,9 @@ export class Ownership {
   }
 
   #admission(meta: NamespaceMeta): Admission {
-    const { environment, log, counters, config } = this.#options;
+    const { environment, nodeEnvironment, log, counters, config } = this.#options;
     return new Admission({
-      environment,
+      environment: nodeEnvironment, // what was let in is appended, in whatever way the leases end
       log,
       counters,
       shards: meta.shards,

@@ -302,6 +302,26 @@ test("lanes that Redis left while they were read back begin again only when what
   committing.mockRestore();
 });
 
+test("the leases, just as a message is let in: it gets its outcome, and nobody waits for it", async () => {
+  const { environment, node, send, state, restarts, quiet } = await running();
+  let outcome: string | undefined;
+  const renewing = vi.spyOn(MemoryShardStore.prototype, "renew").mockImplementationOnce(async () => {
+    void send("c1", "m1").then(({ kind }) => {
+      outcome = kind;
+    });
+    throw new Error("a mistake");
+  });
+  await environment.until(() => renewing.mock.calls.length > 0, 10_000, "renewed");
+  await environment.pass(100);
+  expect(outcome).toBe("admitted");
+  await environment.pass(900);
+  expect(node.notReady).toBeUndefined();
+  await quiet();
+  expect(state("c1")).toEqual(["m1"]);
+  expect(restarts().map(({ child }) => child)).toEqual(["leases"]);
+  renewing.mockRestore();
+});
+
 describe("a user's child that fails too often", () => {
   test("takes the shards with it, which come back and go on", async () => {
     const child = failingChild();
