@@ -88,7 +88,7 @@ export class Conversations {
       environment: options.environment,
       load: (conversation) => this.#loadSoon(conversation),
       resized: (bytes) => this.#resized(bytes),
-      crashed: (conversation, error) => this.#crashed(conversation, error),
+      crashed: (conversation, error) => options.environment.guard(() => this.#crashed(conversation, error)),
     };
   }
 
@@ -192,6 +192,7 @@ export class Conversations {
   }
 
   #resized(bytes: number): void {
+    if (this.#stopped) return; // by a commit that takes what was decided before: it is no resident any more
     this.#options.budget.bytes += bytes;
     if (bytes > 0) this.#evict();
   }

@@ -52,7 +52,7 @@ export interface OwnershipOptions {
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (shard: number, log: Log, ring: Ring, failed: PartFailed) => WakeUps;
-  readonly crashPolicies: (shard: string, failed: PartFailed) => CrashPolicies;
+  readonly crashPolicies: (shard: string) => CrashPolicies;
   /** Transcript lines of this conversation were committed here. Must return at once and not throw. */
   readonly onTranscript: (key: ConversationKey) => void;
   /** The store cannot be used at all. */
@@ -343,7 +343,7 @@ export class Ownership {
       bot,
       channel,
       wakeUps: (log, ring, failed) => wakeUps(index, log, ring, failed),
-      crashPolicies: (failed) => crashPolicies(name, failed),
+      crashPolicies: () => crashPolicies(name),
       onTranscript: this.#options.onTranscript,
       onLost: (reason) => keeper.lost(reason),
     });
