@@ -61,7 +61,7 @@ export interface OwnershipOptions {
 
 /** Where owned shards run: their supervisor. */
 export interface ShardHome {
-  /** Resolves when the shard works; rejects if it cannot be opened. */
+  /** Resolves when the shard works; rejects if it cannot be opened; does neither in a home that ends. */
   open(name: string, shard: Shard): Promise<void>;
   /** Stops it in good order as far as it is not abandoned, and forgets it. */
   close(name: string): Promise<void>;

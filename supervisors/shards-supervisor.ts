@@ -58,6 +58,7 @@ class Home implements ShardHome {
     const { drainMs, environment, log } = this.#options;
     const spec = shardSupervisor(name, shard, drainMs);
     const answer = await this.#supervisor.startChild(supervisorChild(spec, environment, log));
+    if (!answer.ok && answer.error === "noproc") return new Promise(() => undefined); // it ended, and is withdrawn for that
     if (!answer.ok) throw causeOfStart(answer.reason ?? new Error(`${name} was not opened: ${answer.error}`));
   }
 

@@ -37,11 +37,13 @@ afterEach(() => {
 /** One node that runs; its counters strike where a test says. */
 async function running(
   strike: (counter: string) => void = () => undefined,
-  more: Partial<Pick<TestNodeOptions, "bot" | "children" | "config">> = {},
+  more: Partial<Pick<TestNodeOptions, "bot" | "children" | "config" | "data">> = {},
+  before: (nowMs: number) => void = () => undefined,
 ) {
   const environment = new VirtualEnvironment(5);
   const log = new RecordingLog();
-  const data = new MemoryData();
+  const data = more.data ?? new MemoryData();
+  before(environment.nowMs());
   const faults = noFaults();
   const delivered: string[] = [];
   const channel: Channel = {
@@ -62,13 +64,13 @@ async function running(
   const node = new TestNode({
     environment,
     seen: { environment, counters },
-    data,
     node: "a",
     bot,
     channel,
     faults,
     log: log.log,
     ...more,
+    data,
     config: { shards: SHARDS, ...more.config },
   });
   nodes.push(node);
@@ -320,6 +322,45 @@ test("the leases, just as a message is let in: it gets its outcome, and nobody w
   expect(state("c1")).toEqual(["m1"]);
   expect(restarts().map(({ child }) => child)).toEqual(["leases"]);
   renewing.mockRestore();
+});
+
+test("the shards give up as a lease comes free: the shard that is to be opened waits for those that come next", async () => {
+  let isArmed = false;
+  const slow = defineBot<readonly string[]>({
+    ...bot,
+    async onMessage(state, message, ctx) {
+      if (message.id === "slow")
+        await new Promise<void>((resolve) => ctx.signal.addEventListener("abort", () => resolve()));
+      else ctx.reply(message.id);
+      return [...state, message.id];
+    },
+  });
+  const names = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
+  const of = (shard: number) =>
+    names.find((name) => shardOf(conversationKey({ bot: "fold", channel: "test", conversation: name }), 3) === shard)!;
+  const data = new MemoryData();
+  const { environment, node, send, restarts } = await running(
+    (counter) => {
+      if (counter === "commits" && isArmed) throw new Error("a mistake");
+    },
+    { bot: slow, config: { shards: 3 }, data },
+    (now) => Object.assign(data.shard(2), { node: "b", epoch: 1, leaseEndMs: now + 20_000 }),
+  );
+  await send(of(1), "slow");
+  await environment.pass(18_000);
+  isArmed = true;
+  for (let i = 0; i < 200 && restarts().at(-1)?.child !== "shards"; i += 1) {
+    await send(of(0), `m${i}`);
+    await environment.pass(50);
+  }
+  isArmed = false;
+  await environment.pass(1_000);
+  await node.ready();
+  expect(
+    restarts()
+      .map(({ child }) => child)
+      .filter((child) => !["committer", "shard-00"].includes(child)),
+  ).toEqual(["shards"]);
 });
 
 describe("a user's child that fails too often", () => {
