@@ -79,6 +79,7 @@ export class Conversations {
   readonly crashes: CrashCounts = { restarting: 0, crashing: 0, restarts: 0 };
   #loading = new Set<ConversationActor>();
   #loadScheduled = false;
+  #draining = false;
   #stopped = false;
 
   constructor(options: ConversationsOptions) {
@@ -122,6 +123,7 @@ export class Conversations {
 
   /** No further turn begins. */
   drain(): void {
+    this.#draining = true;
     for (const { actor } of this.#residents.values()) actor.drain();
   }
 
@@ -149,6 +151,7 @@ export class Conversations {
       return null;
     }
     const actor = new ConversationActor(id, key, bot, channel, this.#ports);
+    if (this.#draining) actor.drain();
     actor.ref = this.#options.family.spawn(actor, WAKE_UPS_MAX);
     const resident = { actor, isUsed: true };
     this.#residents.set(key, resident);

@@ -363,6 +363,35 @@ test("the shards give up as a lease comes free: the shard that is to be opened w
   ).toEqual(["shards"]);
 });
 
+test("a conversation that is replaced while its shard stops begins no turn", async () => {
+  const turns: string[] = [];
+  const slow = defineBot<readonly string[]>({
+    ...bot,
+    async onMessage(state, message, ctx) {
+      turns.push(message.id);
+      const takesMs = { slow: 1_000, slower: 2_000 }[message.id] ?? 0;
+      if (takesMs > 0) await new Promise<void>((resolve) => environment.after(takesMs, resolve));
+      ctx.reply(message.id);
+      return [...state, message.id];
+    },
+  });
+  let strikes = 0;
+  const { environment, node, send } = await running(
+    (counter) => {
+      if (counter !== "turns" || strikes > 0) return;
+      strikes += 1;
+      throw new Error("a mistake");
+    },
+    { bot: slow, config: { shards: 1 } },
+  );
+  await send("c1", "slow", "m2");
+  await send("c2", "slower");
+  await environment.pass(500);
+  await node.stop();
+  expect(strikes).toBe(1);
+  expect(turns).toEqual(["slow", "slower"]);
+});
+
 describe("a user's child that fails too often", () => {
   test("takes the shards with it, which come back and go on", async () => {
     const child = failingChild();
