@@ -178,6 +178,11 @@ export class Committer {
     });
   }
 
+  /** Nothing that is handed over is committed any more. */
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
   /** Number of the last commit that was applied. */
   get applied(): number {
     return this.#n;

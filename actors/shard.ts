@@ -339,18 +339,19 @@ export class Shard {
   /** Begins no turn, waits for those under way and for the commit of what they made. */
   async #stopConversations(conversations: Conversations, committer: Committer): Promise<void> {
     conversations.drain();
-    await this.#until(() => !conversations.isInTurn);
+    await this.#until(() => !conversations.isInTurn, committer);
     await committer.drained();
   }
 
   /** Waits for the sends under way and for what can go out now, then for the commit of their acknowledgements. */
   async #stopLanes(lanes: Lanes, committer: Committer): Promise<void> {
-    await this.#until(() => lanes.isQuiet);
+    await this.#until(() => lanes.isQuiet, committer);
     await committer.drained();
   }
 
-  async #until(isSo: () => boolean): Promise<void> {
-    while (!this.#abandoned && !isSo()) await pause(this.#options.environment, DRAIN_CHECK_MS);
+  /** Without a committer there is nothing to wait for: what is done meanwhile is done again by those that come next. */
+  async #until(isSo: () => boolean, committer: Committer): Promise<void> {
+    while (!committer.hasEnded && !isSo()) await pause(this.#options.environment, DRAIN_CHECK_MS);
   }
 
   #inboxDone(bytes: number): void {
