@@ -317,13 +317,13 @@ export class Shard {
 
   #runs(name: string, environment: PartEnvironment, stop: () => Promise<void>, end: () => void): RunningPart {
     let isFinished = false;
+    this.#running.add(environment);
     environment.onClose(() => {
       this.#running.delete(environment);
       if (isFinished) this.#unfinished.delete(name);
       else this.#unfinished.add(name);
       end();
     });
-    this.#running.add(environment);
     if (this.#abandoned) environment.close();
     return {
       stop: async () => {
