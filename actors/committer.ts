@@ -178,6 +178,11 @@ export class Committer {
     });
   }
 
+  /** Nothing that is handed over is committed any more. */
+  get hasEnded(): boolean {
+    return this.#ended;
+  }
+
   /** Number of the last commit that was applied. */
   get applied(): number {
     return this.#n;
@@ -191,6 +196,7 @@ export class Committer {
   /** A commit renews the lease as well: while one is under way, or was confirmed just now, no other renewal is needed. */
   get renewsLease(): boolean {
     const { environment, leaseMs } = this.#options;
+    if (this.#ended) return false; // what was under way is nobody's any more
     return this.#flying || environment.monotonicMs() - this.lastAppliedAtMs < leaseMs / 3;
   }
 

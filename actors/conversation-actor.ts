@@ -100,7 +100,7 @@ export class ConversationActor implements Committable {
   #sliceTurns = 0;
   #sliceEndMs = 0;
   /** Ends the `receive` that a turn under way keeps open. */
-  #drained: { readonly resolve: () => void; readonly reject: (error: unknown) => void } | null = null;
+  #drained: (() => void) | null = null;
   #born: { readonly position: Position | null; readonly text: string } = { position: null, text: "" };
   #draining = false;
   #failures = 0;
@@ -194,6 +194,7 @@ export class ConversationActor implements Committable {
   }
 
   crashed(error: unknown): void {
+    if (this.#stopped) return;
     this.stop();
     this.#ports.crashed(this, error);
   }
@@ -217,8 +218,8 @@ export class ConversationActor implements Committable {
     this.#sliceTurns = 0;
     this.#sliceEndMs = environment.monotonicMs() + bounds.drainSliceMs;
     if (this.#drain() !== "in-turn") return undefined;
-    return new Promise((resolve, reject) => {
-      this.#drained = { resolve, reject };
+    return new Promise((resolve) => {
+      this.#drained = resolve;
     });
   }
 
@@ -365,10 +366,10 @@ export class ConversationActor implements Committable {
       const message = this.#mailbox.peek()!;
       const goesOn = !this.#stopped && this.#applied(this.#record ?? newRecord(message.position), message, result); // C5
       if (goesOn && this.#drain() === "in-turn") return;
-      this.#drained?.resolve();
     } catch (error) {
-      this.#drained?.reject(error);
+      this.crashed(error); // at once: a commit that lands meanwhile would take what is half decided (C6)
     }
+    this.#drained?.();
   };
 
   /** One of a wake-up is enough: a look at the clock for each would cost as much as small turns do. */

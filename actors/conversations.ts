@@ -79,6 +79,7 @@ export class Conversations {
   readonly crashes: CrashCounts = { restarting: 0, crashing: 0, restarts: 0 };
   #loading = new Set<ConversationActor>();
   #loadScheduled = false;
+  #draining = false;
   #stopped = false;
 
   constructor(options: ConversationsOptions) {
@@ -88,7 +89,7 @@ export class Conversations {
       environment: options.environment,
       load: (conversation) => this.#loadSoon(conversation),
       resized: (bytes) => this.#resized(bytes),
-      crashed: (conversation, error) => this.#crashed(conversation, error),
+      crashed: (conversation, error) => options.environment.guard(() => this.#crashed(conversation, error)),
     };
   }
 
@@ -122,6 +123,7 @@ export class Conversations {
 
   /** No further turn begins. */
   drain(): void {
+    this.#draining = true;
     for (const { actor } of this.#residents.values()) actor.drain();
   }
 
@@ -149,6 +151,7 @@ export class Conversations {
       return null;
     }
     const actor = new ConversationActor(id, key, bot, channel, this.#ports);
+    if (this.#draining) actor.drain();
     actor.ref = this.#options.family.spawn(actor, WAKE_UPS_MAX);
     const resident = { actor, isUsed: true };
     this.#residents.set(key, resident);
@@ -194,6 +197,7 @@ export class Conversations {
   }
 
   #resized(bytes: number): void {
+    if (this.#stopped) return; // by a commit that takes what was decided before: it is no resident any more
     this.#options.budget.bytes += bytes;
     if (bytes > 0) this.#evict();
   }

@@ -67,7 +67,7 @@ export class Lanes {
         this.bytes -= bytes;
         options.onRoom();
       },
-      crashed: (lane, error) => this.#crashed(lane, error),
+      crashed: (lane, error) => options.environment.guard(() => this.#crashed(lane, error)),
     };
   }
 

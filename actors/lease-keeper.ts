@@ -129,6 +129,7 @@ export class LeaseKeeper {
 
   async #acquireAgain(): Promise<void> {
     const { environment, node, leaseTtlMs, store, name } = this.#options;
+    const { signal } = this.#stop; // of this life: it may be started again meanwhile
     for (let attempt = 1; ; attempt += 1) {
       try {
         const observedEpoch = this.#epoch;
@@ -141,8 +142,9 @@ export class LeaseKeeper {
         this.lost(reply.kind === "rewound" ? "rewound" : "fenced");
         throw new Error(`${name} is lost: asked for a new epoch after ${observedEpoch}, the answer was ${reply.kind}`);
       } catch (error) {
-        if (severityOf(error) !== "retry" || this.#stop.signal.aborted) throw error;
-        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()), this.#stop.signal);
+        if (severityOf(error) !== "retry") throw error;
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()), signal);
+        if (signal.aborted) throw error;
       }
     }
   }

@@ -52,7 +52,7 @@ export interface OwnershipOptions {
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (shard: number, log: Log, ring: Ring, failed: PartFailed) => WakeUps;
-  readonly crashPolicies: (shard: string, failed: PartFailed) => CrashPolicies;
+  readonly crashPolicies: (shard: string) => CrashPolicies;
   /** Transcript lines of this conversation were committed here. Must return at once and not throw. */
   readonly onTranscript: (key: ConversationKey) => void;
   /** The store cannot be used at all. */
@@ -61,7 +61,7 @@ export interface OwnershipOptions {
 
 /** Where owned shards run: their supervisor. */
 export interface ShardHome {
-  /** Resolves when the shard works; rejects if it cannot be opened. */
+  /** Resolves when the shard works; rejects if it cannot be opened; does neither in a home that ends. */
   open(name: string, shard: Shard): Promise<void>;
   /** Stops it in good order as far as it is not abandoned, and forgets it. */
   close(name: string): Promise<void>;
@@ -92,6 +92,7 @@ export class Ownership {
   #draining = false;
   #bringingUp: Promise<void> | null = null;
   #home: ShardHome | null = null;
+  #withdrawing: Promise<void> | null = null;
   #lastReason: string | undefined;
   readonly #unlisten: () => void;
 
@@ -114,16 +115,26 @@ export class Ownership {
     this.#bringingUp = this.#options.environment.run(() => this.#bringUp());
   }
 
-  /** The supervisor of the shards runs: those that are this node's are opened there. */
-  serve(home: ShardHome): void {
+  /** The supervisor of the shards runs: those that are this node's are opened there, once nothing is under way in an earlier one. */
+  async serve(home: ShardHome): Promise<void> {
+    await this.#withdrawing;
+    if (this.#stop.signal.aborted) return;
     this.#home = home;
     this.#draining = false;
     for (const keeper of this.#namespace?.keepers ?? []) keeper.start();
     this.#refresh();
   }
 
-  /** Before that supervisor stops: no turn runs, nothing is uncommitted, what can be delivered now is; the leases stay. */
-  async withdraw(): Promise<void> {
+  /**
+   * Before that supervisor stops: no turn runs, nothing is uncommitted, what can be delivered now is; the leases stay. Once for each
+   * `serve`.
+   */
+  withdraw(): Promise<void> {
+    this.#withdrawing = this.#withdraw();
+    return this.#withdrawing;
+  }
+
+  async #withdraw(): Promise<void> {
     this.#draining = true;
     this.#refresh();
     await this.#namespace?.admission.drained();
@@ -265,9 +276,9 @@ export class Ownership {
   }
 
   #admission(meta: NamespaceMeta): Admission {
-    const { environment, log, counters, config } = this.#options;
+    const { environment, nodeEnvironment, log, counters, config } = this.#options;
     return new Admission({
-      environment,
+      environment: nodeEnvironment, // what was let in is appended, in whatever way the leases end
       log,
       counters,
       shards: meta.shards,
@@ -332,7 +343,7 @@ export class Ownership {
       bot,
       channel,
       wakeUps: (log, ring, failed) => wakeUps(index, log, ring, failed),
-      crashPolicies: (failed) => crashPolicies(name, failed),
+      crashPolicies: () => crashPolicies(name),
       onTranscript: this.#options.onTranscript,
       onLost: (reason) => keeper.lost(reason),
     });
@@ -346,6 +357,7 @@ export class Ownership {
     if (shard === undefined) return true;
     if (how === "abandon") shard.abandon();
     await this.#home!.close(shardName(index));
+    shard.abandon(); // a part whose start was left behind must not come up any more
     this.#open.delete(index);
     return shard.isClean;
   }

@@ -65,7 +65,7 @@ export interface ShardOptions {
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (log: Log, ring: Ring, failed: PartFailed) => WakeUps;
-  readonly crashPolicies: (failed: PartFailed) => CrashPolicies;
+  readonly crashPolicies: () => CrashPolicies;
   readonly onTranscript: (key: ConversationKey) => void;
   readonly onLost: (reason: LostReason) => void;
 }
@@ -98,10 +98,6 @@ export class Shard {
   constructor(options: ShardOptions) {
     this.#options = options;
     this.#log = options.log;
-  }
-
-  get isAbandoned(): boolean {
-    return this.#abandoned;
   }
 
   /** Every part that ended had finished what it accepted, or was made anew since. */
@@ -181,9 +177,8 @@ export class Shard {
   /** H3 */
   async startLanes(failed: PartFailed): Promise<RunningPart> {
     const committer = this.#committer!;
-    await committer.drained(); // H4
     const environment = this.#environment(failed);
-    const policy = this.#options.crashPolicies((error) => environment.fail(error)).lanes;
+    const policy = this.#options.crashPolicies().lanes;
     const lanes = await this.#whenThere(() => this.#recoveredLanes(environment, policy, committer));
     return this.#runs(
       "lanes",
@@ -193,10 +188,11 @@ export class Shard {
     );
   }
 
-  /** One that met a Redis that is away has half of what there is: the next try is another one. */
+  /** One that met a Redis that is away has half of what there is, and sent some of it: the next try is another one. */
   async #recoveredLanes(environment: PartEnvironment, policy: CrashPolicy, committer: Committer): Promise<Lanes> {
     const { bot, channel, config, counters, families, store } = this.#options;
     this.#lanes?.stop();
+    await committer.drained(); // H4
     const lanes = new Lanes({
       environment,
       log: this.#log,
@@ -234,7 +230,7 @@ export class Shard {
         finish: (entry) => committer.finish(entry),
         laneHasRoom: (key, replies, bytes, onRoom) => lanes.hasRoom(key, replies, bytes, onRoom),
       },
-      crashPolicy: this.#options.crashPolicies((error) => environment.fail(error)).conversations,
+      crashPolicy: this.#options.crashPolicies().conversations,
       takeBack: (conversation) => committer.remove(conversation),
       store,
       family: families.conversations,
@@ -308,8 +304,9 @@ export class Shard {
       try {
         return await read();
       } catch (error) {
-        if (severityOf(error) !== "retry" || this.#abandoned) throw error;
+        if (severityOf(error) !== "retry") throw error;
         await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()));
+        if (this.#abandoned) throw error;
       }
     }
   }
@@ -320,13 +317,13 @@ export class Shard {
 
   #runs(name: string, environment: PartEnvironment, stop: () => Promise<void>, end: () => void): RunningPart {
     let isFinished = false;
+    this.#running.add(environment);
     environment.onClose(() => {
       this.#running.delete(environment);
       if (isFinished) this.#unfinished.delete(name);
       else this.#unfinished.add(name);
       end();
     });
-    this.#running.add(environment);
     if (this.#abandoned) environment.close();
     return {
       stop: async () => {
@@ -342,18 +339,19 @@ export class Shard {
   /** Begins no turn, waits for those under way and for the commit of what they made. */
   async #stopConversations(conversations: Conversations, committer: Committer): Promise<void> {
     conversations.drain();
-    await this.#until(() => !conversations.isInTurn);
+    await this.#until(() => !conversations.isInTurn, committer);
     await committer.drained();
   }
 
   /** Waits for the sends under way and for what can go out now, then for the commit of their acknowledgements. */
   async #stopLanes(lanes: Lanes, committer: Committer): Promise<void> {
-    await this.#until(() => lanes.isQuiet);
+    await this.#until(() => lanes.isQuiet, committer);
     await committer.drained();
   }
 
-  async #until(isSo: () => boolean): Promise<void> {
-    while (!this.#abandoned && !isSo()) await pause(this.#options.environment, DRAIN_CHECK_MS);
+  /** Without a committer there is nothing to wait for: what is done meanwhile is done again by those that come next. */
+  async #until(isSo: () => boolean, committer: Committer): Promise<void> {
+    while (!committer.hasEnded && !isSo()) await pause(this.#options.environment, DRAIN_CHECK_MS);
   }
 
   #inboxDone(bytes: number): void {

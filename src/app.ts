@@ -81,6 +81,8 @@ class ColloquyApp implements AppWithTree {
   readonly #server: Server;
   readonly #root: Supervisor;
   readonly #stopping = new AbortController();
+  /** Of the store that is open: it is opened anew when a part before it fails. */
+  #closing = new AbortController();
   #crash: (error: Error) => void = () => undefined;
   #folder: DataFolder | null = null;
   #embedded: EmbeddedRedis | null = null;
@@ -290,6 +292,7 @@ class ColloquyApp implements AppWithTree {
 
   async #openStore(): Promise<void> {
     const { redis, dataDir, namespace } = this.#config;
+    this.#closing = new AbortController();
     this.#folder = await openDataFolder(dataDir);
     let address: RedisAddress;
     if (redis === undefined) {
@@ -302,13 +305,17 @@ class ColloquyApp implements AppWithTree {
     this.#store = new RedisStore({ environment: this.#environment, address, namespace });
   }
 
+  get #storeEnds(): AbortSignal {
+    return AbortSignal.any([this.#stopping.signal, this.#closing.signal]);
+  }
+
   async #startEmbedded(): Promise<void> {
     const durability = this.#config.durability === "assumed" ? "always" : this.#config.durability;
     this.#embedded = await startEmbeddedRedis({
       folder: this.#folder!,
       durability,
       environment: this.#environment,
-      signal: this.#stopping.signal,
+      signal: this.#storeEnds,
       onEvent: (event) =>
         this.#log[event.kind === "exited" || event.kind === "start-failed" ? "warn" : "info"](
           { ...event },
@@ -323,19 +330,21 @@ class ColloquyApp implements AppWithTree {
       { dataDir: this.#folder!.dir },
       "another process holds the data folder and runs its Redis; this one stands by as another node",
     );
-    while (!this.#stopping.signal.aborted) {
-      await pause(this.#environment, LOCK_CHECK_MS, this.#stopping.signal);
+    const signal = this.#storeEnds;
+    while (!signal.aborted) {
+      await pause(this.#environment, LOCK_CHECK_MS, signal);
       try {
-        if (this.#stopping.signal.aborted || !(await this.#folder!.tryLock())) continue;
+        if (signal.aborted || !(await this.#folder!.tryLock())) continue;
         await this.#startEmbedded();
       } catch (error) {
-        if (!this.#stopping.signal.aborted) this.#crash(asError(error));
+        if (!signal.aborted) this.#crash(asError(error));
       }
       return;
     }
   }
 
   async #closeStore(): Promise<void> {
+    this.#closing.abort();
     await this.#lockWait;
     await this.#store?.close();
     await this.#embedded?.stop();
@@ -392,9 +401,10 @@ class ColloquyApp implements AppWithTree {
       throw new Error("the port was closed by something else than the runtime");
     });
     return {
-      stop: async () => {
-        await server.stop();
-        environment.close();
+      stop: () => {
+        const stopped = server.stop();
+        environment.close(); // nobody asks any more whether the port is open
+        return stopped;
       },
       kill: () => environment.close(),
     };
@@ -414,7 +424,7 @@ class ColloquyApp implements AppWithTree {
 
   /** The tree gave up, which is the process's business: whoever started it starts it again. */
   #rootEnded(reason: DownReason): void {
-    if (this.#stopped !== null) return;
+    if (this.#stopping.signal.aborted) return;
     const error = reason.kind === "error" ? reason.error : lastFailure(this.#root.tree());
     this.#crash(asError(error ?? new Error("the tree of the runtime ended")));
   }

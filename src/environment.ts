@@ -105,9 +105,10 @@ export class PartEnvironment implements Environment {
     this.#failed(error);
   }
 
-  /** What else ends with the part, in whatever way it ends. */
+  /** What else ends with the part, in whatever way it ends; at once if it has. */
   onClose(run: () => void): void {
-    this.#onClose = run;
+    if (this.#closed) run();
+    else this.#onClose = run;
   }
 
   close(): void {

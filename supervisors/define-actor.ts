@@ -4,7 +4,7 @@
 import { type ActorBehaviour, ActorSystem, AskError } from "../actors/actor-system.ts";
 import { systemEnvironment } from "../src/environment.ts";
 import { type ActorChild, startActor } from "./actor-child.ts";
-import type { ChildSpec } from "./child-spec.ts";
+import type { ChildLink, ChildSpec } from "./child-spec.ts";
 
 export interface ActorDefinition<Message> extends Omit<ChildSpec, "start" | "type"> {
   /**
@@ -33,20 +33,27 @@ const MAILBOX_MAX = 1_024;
 export function defineActor<Message>(definition: ActorDefinition<Message>): Actor<Message> {
   const { start, mailboxMax = MAILBOX_MAX, receiveTimeoutMs, ...traits } = definition;
   let running: ActorChild<Message> | null = null;
+  let starts = 0;
   return {
     ...traits,
     async start(link) {
+      starts += 1;
+      const incarnation = starts;
       const behaviour = await start();
       const system = new ActorSystem({ after: systemEnvironment.after, onCrash: () => undefined });
-      const child = startActor(system.family(definition.id), link, behaviour, {
+      const end = (): void => {
+        if (incarnation === starts) running = null;
+        system.stop();
+      };
+      const exited: ChildLink["exited"] = (reason) => {
+        end();
+        link.exited(reason);
+      };
+      const child = startActor(system.family(definition.id), { exited }, behaviour, {
         mailboxMax,
         ...(receiveTimeoutMs !== undefined && { receiveTimeoutMs }),
       });
-      running = child;
-      const end = (): void => {
-        if (running === child) running = null;
-        system.stop();
-      };
+      if (incarnation === starts) running = child; // else its start came too late, and another one has the address
       return {
         stop: async () => {
           await child.stop();

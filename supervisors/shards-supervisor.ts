@@ -22,18 +22,24 @@ export async function startShards(options: ShardsOptions, link: ChildLink): Prom
   const ownership = options.ownership();
   const supervisor = new Supervisor({ id: "shards", strategy: "one_for_one", children: [] }, environment, log);
   await supervisor.start();
-  ownership.serve(new Home(supervisor, options));
+  await ownership.serve(new Home(supervisor, options));
+  // Once, in whatever way it ends: a second one would close what the next incarnation has opened by then.
+  let withdrawal: Promise<void> | null = null;
+  const withdraw = (): Promise<void> => {
+    withdrawal ??= ownership.withdraw();
+    return withdrawal;
+  };
   supervisor.monitor(null, ({ reason }) => {
-    if (reason.kind !== "noproc") void ownership.withdraw().then(() => link.exited(reason));
+    if (reason.kind !== "noproc") void withdraw().then(() => link.exited(reason));
   });
   return {
     stop: async () => {
-      await ownership.withdraw();
+      await withdraw();
       await supervisor.stop();
     },
     kill: () => {
       supervisor.kill();
-      void ownership.withdraw();
+      void withdraw();
     },
     tree: () => supervisor.tree(),
   };
@@ -52,6 +58,7 @@ class Home implements ShardHome {
     const { drainMs, environment, log } = this.#options;
     const spec = shardSupervisor(name, shard, drainMs);
     const answer = await this.#supervisor.startChild(supervisorChild(spec, environment, log));
+    if (!answer.ok && answer.error === "noproc") return new Promise(() => undefined); // it ended, and is withdrawn for that
     if (!answer.ok) throw causeOfStart(answer.reason ?? new Error(`${name} was not opened: ${answer.error}`));
   }
 

@@ -418,6 +418,7 @@ export class Supervisor {
 
   #kill(life: Life, child: RunningChild): void {
     killChild({ supervisor: this.id, id: life.spec.id, log: this.#log }, child);
+    life.resolveExited(KILLED); // whoever waits for its stop
     this.#gone(life, life.exitReason ?? KILLED);
   }
 

@@ -1,9 +1,9 @@
-// C1 to C5 of actors/conversation-actor.ts, rules R4 and R5, and the attacks on a conversation.
+// C1 to C6 of actors/conversation-actor.ts, rules R4 and R5, and the attacks on a conversation.
 
 import { describe, expect, test } from "vitest";
 import { ActorSystem } from "../../actors/actor-system.ts";
 import type { ConversationActor } from "../../actors/conversation-actor.ts";
-import { Conversations } from "../../actors/conversations.ts";
+import { Conversations, type CrashPolicy } from "../../actors/conversations.ts";
 import type { AnyBot } from "../../src/app-types.ts";
 import { checkBots } from "../../src/check-bot.ts";
 import { encodeRecord } from "../../src/codec/record-codec.ts";
@@ -13,6 +13,7 @@ import { PartEnvironment } from "../../src/environment.ts";
 import { TerminalError } from "../../src/errors.ts";
 import { newCounters } from "../../src/metrics.ts";
 import { gate, quiet } from "../support/quiet.ts";
+import { VirtualEnvironment } from "../support/virtual-environment.ts";
 import { ConversationRig, testChannel } from "./support/conversation-rig.ts";
 
 const bot = <State>(onMessage: BotDefinition<State>["onMessage"], rest: Partial<BotDefinition<State>> = {}): AnyBot =>
@@ -510,6 +511,26 @@ describe("a stopped conversation decides nothing more (C5)", () => {
     expect([rig.writes, rig.crashes]).toEqual([[], []]);
   });
 
+  test("one that fails as its turn ends is taken back before a commit can take it (C6)", async () => {
+    const environment = new VirtualEnvironment(11);
+    let known: number | null = null;
+    const rig = new ConversationRig(
+      collector(async () => {
+        await Promise.resolve();
+        environment.monotonicMs = () => {
+          queueMicrotask(() => {
+            known = rig.crashes.length; // what a commit that lands just now would find
+          });
+          throw new Error("a mistake");
+        };
+      }),
+      { environment },
+    );
+    rig.deliver(rig.conversation(), { id: "m1" });
+    await quiet();
+    expect([known, rig.crashes.length]).toEqual([1, 1]);
+  });
+
   test("its next attempt is not made", async () => {
     let attempts = 0;
     const rig = new ConversationRig(
@@ -983,6 +1004,7 @@ describe("residents over the budget", () => {
     residentBytesMax?: number;
     onMessage?: AnyBot["onMessage"];
     isBotGone?: boolean;
+    restartAfterMs?: CrashPolicy["restartAfterMs"];
   }) => {
     const rig = new ConversationRig(bot<Seen>((state, message) => [...state, message.id]));
     const [theBot] = checkBots([bot(options.onMessage ?? ((state) => state))]);
@@ -1001,7 +1023,7 @@ describe("residents over the budget", () => {
     };
     const conversations = new Conversations({
       environment: new PartEnvironment(rig.environment, (error) => rig.crashes.push(error)),
-      crashPolicy: { restartAfterMs: () => null },
+      crashPolicy: { restartAfterMs: options.restartAfterMs ?? (() => null) },
       takeBack: () => undefined,
       ports: {
         log: rig.log.log,
@@ -1047,6 +1069,32 @@ describe("residents over the budget", () => {
     await quiet();
     expect(rig.state(rig.conversation("a"))).toEqual(["m1", "m2"]);
     expect(loaded).toHaveLength(4);
+  });
+
+  test("none is left in the budget when the conversations stop, also of those whose commit is still to come", async () => {
+    const { budget, conversations, send, rig } = rigged({
+      residentsMax: 10,
+      onMessage: () => {
+        queueMicrotask(() => conversations.stop());
+        return "x".repeat(100_000);
+      },
+    });
+    send("a", { id: "m1" });
+    await quiet();
+    expect(rig.writes).toHaveLength(1);
+    expect([budget.residents, budget.bytes]).toEqual([0, 0]);
+  });
+
+  test("an error on the way to the replacement of one that crashed is an error of them all", async () => {
+    const { conversations, send, rig } = rigged({
+      residentsMax: 10,
+      restartAfterMs: () => {
+        throw new Error("a mistake");
+      },
+    });
+    send("a", { id: "m1" });
+    [...conversations.all()][0]!.crashed(new Error("another mistake"));
+    expect(rig.crashes).toEqual([new Error("a mistake")]);
   });
 
   test("attack B5: one with an uncommitted or running turn never goes", async () => {

@@ -481,3 +481,25 @@ describe("the stop of a keeper", () => {
     expect(a.log.at("warn", "runs out by itself")).toHaveLength(1);
   });
 });
+
+test("one that was closed while it asked for another epoch takes none any more, also not after it was started again", async () => {
+  const world = new World();
+  const a = world.node("a");
+  await quiet();
+  a.away = true;
+  let refused: unknown;
+  a.keeper.newEpoch().catch((error: unknown) => {
+    refused = error;
+  });
+  await world.environment.pass(100);
+  a.pause(); // a try is on its way while it is closed
+  await world.environment.pass(5_000);
+  await a.keeper.close();
+  a.keeper.start();
+  a.resume();
+  await world.environment.pass(5_000);
+  expect(refused).toBeInstanceOf(StoreUnavailableError);
+  a.away = false;
+  await world.environment.pass(10_000);
+  expect([a.kind, a.opened, world.epoch]).toEqual(["owned", [1, 2], 2]);
+});

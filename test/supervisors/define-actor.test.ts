@@ -1,11 +1,14 @@
 // A user's own actor in a tree (supervisors/define-actor.ts).
 
-import { expect, test } from "vitest";
-import { AskError } from "../../actors/actor-system.ts";
+import { expect, test, vi } from "vitest";
+import { ActorSystem, AskError } from "../../actors/actor-system.ts";
 import { systemEnvironment } from "../../src/environment.ts";
+import { silentLog } from "../../src/log.ts";
 import { defineActor } from "../../supervisors/define-actor.ts";
 import { Supervisor } from "../../supervisors/supervisor.ts";
+import { gate, quiet } from "../support/quiet.ts";
 import { RecordingLog } from "../support/recording-log.ts";
+import { VirtualEnvironment } from "../support/virtual-environment.ts";
 
 type Message = { readonly add: number } | { readonly total: (value: number) => void } | "crash";
 
@@ -65,5 +68,55 @@ test("a full mailbox takes no more and says so", async () => {
   const { actor, supervisor } = counting({ mailboxMax: 2 });
   await supervisor.start();
   expect([1, 2, 3].map((add) => actor.tell({ add }))).toEqual([true, true, false]);
+  await supervisor.stop();
+});
+
+test("an incarnation that ended by itself leaves nothing behind", async () => {
+  const stops = vi.spyOn(ActorSystem.prototype, "stop");
+  const { actor, supervisor, starts } = counting();
+  await supervisor.start();
+  actor.tell("crash");
+  await expect.poll(() => starts()).toBe(2);
+  expect(stops).toHaveBeenCalledTimes(1);
+  await supervisor.stop();
+  expect(stops).toHaveBeenCalledTimes(2);
+  stops.mockRestore();
+});
+
+test("a start that comes too late does not take the address from the incarnation that runs", async () => {
+  const environment = new VirtualEnvironment(1);
+  const first = gate();
+  let starts = 0;
+  const actor = defineActor<(incarnation: number) => void>({
+    id: "slow",
+    startTimeoutMs: 100,
+    start: async () => {
+      starts += 1;
+      const incarnation = starts;
+      if (incarnation === 2) await first.promise;
+      return {
+        receive(answer) {
+          if (incarnation === 1) throw new Error("a mistake");
+          answer(incarnation);
+        },
+      };
+    },
+  });
+  const supervisor = new Supervisor(
+    { id: "children", strategy: "one_for_one", intensity: 3, children: [actor] },
+    environment,
+    silentLog,
+  );
+  void supervisor.start();
+  await quiet();
+  actor.tell(() => undefined); // ends the first
+  await environment.pass(200); // the second does not come up in time, and a third does
+  expect(starts).toBe(3);
+  first.open();
+  await quiet();
+  const told: number[] = [];
+  expect(actor.tell((incarnation) => told.push(incarnation))).toBe(true);
+  await quiet();
+  expect(told).toEqual([3]);
   await supervisor.stop();
 });

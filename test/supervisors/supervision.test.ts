@@ -297,6 +297,18 @@ describe("stopping (C2)", () => {
     await nothingLeft();
   });
 
+  test("kill while a child is being stopped: it is killed once, and nobody waits for it any more", async () => {
+    const top = supervisor({ children: [child("a"), child("slow", {}, { stop: () => new Promise(() => undefined) })] });
+    await top.start();
+    const stopped = top.stop();
+    await quiet();
+    top.kill();
+    await stopped;
+    await nothingLeft();
+    expect(events).toEqual(["+a", "+slow", "xslow", "xa"]);
+    expect(log.at("warn")).toEqual([]);
+  });
+
   test("a kill that throws is logged and keeps nobody alive", async () => {
     const bad = {
       kill: () => {

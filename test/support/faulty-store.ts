@@ -9,10 +9,12 @@ import type { ShardStore, Store } from "../../src/store/shard-store.ts";
 export interface Faults {
   /** Share of calls that meet a fault. */
   rate: number;
-  /** Redis does not answer at all. */
-  away: boolean;
+  /** Redis does not answer at all, or not this call. */
+  away: boolean | string;
   /** The next call of this name never ends. */
   hang: string | null;
+  /** Made so far. */
+  calls: number;
   /** Hits per kind, for the report. */
   readonly hits: Record<"refused" | "unanswered-before" | "unanswered-after" | "late", number>;
 }
@@ -21,6 +23,7 @@ export const noFaults = (): Faults => ({
   rate: 0,
   away: false,
   hang: null,
+  calls: 0,
   hits: { refused: 0, "unanswered-before": 0, "unanswered-after": 0, late: 0 },
 });
 
@@ -33,7 +36,8 @@ export class FaultyStore {
       <Args extends unknown[], Result>(name: string, call: (...args: Args) => Promise<Result>) =>
       async (...args: Args): Promise<Result> => {
         if (this.#dead) return new Promise(() => undefined);
-        if (faults.away) throw new StoreUnavailableError("Redis is away");
+        faults.calls += 1;
+        if (faults.away === true || faults.away === name) throw new StoreUnavailableError("Redis is away");
         if (faults.hang === name) {
           faults.hang = null;
           return new Promise(() => undefined);

@@ -13,6 +13,7 @@ import type { Environment } from "../../src/environment.ts";
 import { type Log, silentLog } from "../../src/log.ts";
 import { type Counters, newCounters } from "../../src/metrics.ts";
 import { type MemoryData, MemoryStore } from "../../src/store/memory-store.ts";
+import type { ChildSpec } from "../../supervisors/child-spec.ts";
 import { crashPolicies } from "../../supervisors/crash-policies.ts";
 import { rootSupervisor } from "../../supervisors/root-supervisor.ts";
 import { startShards } from "../../supervisors/shards-supervisor.ts";
@@ -31,6 +32,8 @@ export interface TestNodeOptions {
   readonly faults?: Faults;
   readonly config?: ConfigOptions;
   readonly log?: Log;
+  /** The user's own, between the leases and the shards. */
+  readonly children?: readonly ChildSpec[];
 }
 
 export class TestNode {
@@ -88,7 +91,7 @@ export class TestNode {
         health: idle,
         store: idle,
         leases: (failed) => this.#node.startLeases(failed),
-        children: [],
+        children: options.children ?? [],
         shards: (link) => startShards({ ownership: () => this.ownership, ...supervised }, link),
         observer: (failed) => this.#node.startObserver(failed),
         ingress: idle,
