@@ -139,9 +139,10 @@ export class LaneActor {
     return next;
   }
 
-  /** Begins to send, once it has its actor. */
+  /** Begins to send, once it has its actor and its time has come. */
   resume(): void {
-    if (this.#backlog.length > 0) this.#wake();
+    if (this.#state?.state === "retrying") this.ring();
+    else if (this.#backlog.length > 0) this.#wake();
   }
 
   async receive(_wake: Wake): Promise<void> {

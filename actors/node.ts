@@ -50,6 +50,7 @@ export class Node {
         environment.close();
       },
       kill: () => environment.close(),
+      fail: (error) => environment.fail(error),
     };
   }
 
@@ -60,11 +61,12 @@ export class Node {
       store: this.#options.store(),
       onFacts: (facts) => this.#ownership?.observed(facts),
     });
+    environment.onClose(() => observer.stop());
     observer.start();
-    const end = (): void => {
-      observer.stop();
-      environment.close();
+    return {
+      stop: () => environment.close(),
+      kill: () => environment.close(),
+      fail: (error) => environment.fail(error),
     };
-    return { stop: end, kill: end };
   }
 }

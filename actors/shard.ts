@@ -33,6 +33,8 @@ export interface RunningPart {
   stop(): unknown;
   /** Ends it at once. What it had in memory is in the store. */
   kill(): void;
+  /** Ends it as an error of its own code would, which its supervisor is told. */
+  fail?(error: unknown): void;
 }
 
 /** Told once by a part that cannot go on: an error of its own code, never one of a bot or of a store that is away. */
@@ -179,7 +181,7 @@ export class Shard {
     const committer = this.#committer!;
     const environment = this.#environment(failed);
     const policy = this.#options.crashPolicies().lanes;
-    const lanes = await this.#whenThere(() => this.#recoveredLanes(environment, policy, committer));
+    const lanes = await this.#readBack(() => this.#recoveredLanes(environment, policy, committer));
     return this.#runs(
       "lanes",
       environment,
@@ -297,6 +299,16 @@ export class Shard {
     );
   }
 
+  /** What is stored and cannot be read stops the shard at once: no restart would mend it. */
+  async #readBack<Result>(read: () => Promise<Result>): Promise<Result> {
+    try {
+      return await this.#whenThere(read);
+    } catch (error) {
+      if (severityOf(error) === "halt") this.#lose("corrupt");
+      throw error;
+    }
+  }
+
   /** A start waits for a Redis that is away: that is no failure of what starts. */
   async #whenThere<Result>(read: () => Promise<Result>): Promise<Result> {
     const { environment } = this.#options;
@@ -333,6 +345,7 @@ export class Shard {
         environment.close();
       },
       kill: () => environment.close(),
+      fail: (error) => environment.fail(error),
     };
   }
 

@@ -53,9 +53,11 @@ export interface AppWorld {
   readonly counters: Counters;
 }
 
-/** An app whose tree can be looked at. */
+/** An app whose tree can be looked at, and shaken. */
 export interface AppWithTree extends App {
   tree(): TreeNode;
+  /** Lets the part at this place fail, as by an error of its own: `["shards", "shard-00", "reader"]`. False if none runs there. */
+  fail(path: readonly string[], error: Error): boolean;
 }
 
 /** Not part of the public API: tests let the runtime's own code fail in a world of theirs. */
@@ -113,12 +115,12 @@ class ColloquyApp implements AppWithTree {
     this.#root = new Supervisor(
       rootSupervisor({
         health: (failed) => this.#startHealth(failed),
-        store: () => this.#startStore(),
+        store: (failed) => this.#startStore(failed),
         leases: (failed) => this.#node.startLeases(failed),
         children,
         shards: (link) => startShards(shards, link),
         observer: (failed) => this.#node.startObserver(failed),
-        ingress: () => this.#startIngress(),
+        ingress: (failed) => this.#startIngress(failed),
         drainMs,
         environment,
         log: this.#log,
@@ -164,6 +166,12 @@ class ColloquyApp implements AppWithTree {
 
   tree(): TreeNode {
     return this.#root.tree();
+  }
+
+  fail(path: readonly string[], error: Error): boolean {
+    const part = this.#root.descendant(path) as Partial<RunningPart> | undefined;
+    part?.fail?.(error);
+    return part?.fail !== undefined;
   }
 
   stop(): Promise<void> {
@@ -407,19 +415,34 @@ class ColloquyApp implements AppWithTree {
         return stopped;
       },
       kill: () => environment.close(),
+      fail: (error) => environment.fail(error),
     };
   }
 
-  async #startStore(): Promise<RunningPart> {
+  async #startStore(failed: PartFailed): Promise<RunningPart> {
     await this.#openStoreOrNothing();
-    return { stop: () => this.#closeStore(), kill: () => undefined };
+    return this.#endedBy(() => this.#closeStore(), failed);
   }
 
-  #startIngress(): RunningPart {
+  #startIngress(failed: PartFailed): RunningPart {
     const admit: Admit = (messages) => this.#ownership!.admit(messages);
     this.#server.webhooks.open(admit);
     for (const channel of this.#channels.values()) channel.open?.(admit);
-    return { stop: () => this.#server.webhooks.close(), kill: () => void this.#server.webhooks.close() };
+    return this.#endedBy(() => this.#server.webhooks.close(), failed);
+  }
+
+  /** A part that is ended in one way, whether it is stopped, killed, or fails; its next start waits for that. */
+  #endedBy(end: () => Promise<void>, failed: PartFailed): RunningPart {
+    let ended: Promise<void> | null = null;
+    const once = (): Promise<void> => {
+      ended ??= end();
+      return ended;
+    };
+    return {
+      stop: once,
+      kill: () => void once(),
+      fail: (error) => void once().then(() => failed(error)),
+    };
   }
 
   /** The tree gave up, which is the process's business: whoever started it starts it again. */

@@ -17,7 +17,10 @@ export interface ShardsOptions {
   readonly drainMs: number;
 }
 
-export async function startShards(options: ShardsOptions, link: ChildLink): Promise<RunningChild> {
+export async function startShards(
+  options: ShardsOptions,
+  link: ChildLink,
+): Promise<RunningChild & { readonly supervisor: Supervisor }> {
   const { environment, log } = options;
   const ownership = options.ownership();
   const supervisor = new Supervisor({ id: "shards", strategy: "one_for_one", children: [] }, environment, log);
@@ -33,6 +36,7 @@ export async function startShards(options: ShardsOptions, link: ChildLink): Prom
     if (reason.kind !== "noproc") void withdraw().then(() => link.exited(reason));
   });
   return {
+    supervisor,
     stop: async () => {
       await withdraw();
       await supervisor.stop();

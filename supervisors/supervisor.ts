@@ -187,6 +187,13 @@ export class Supervisor {
     return this.#lifeOf(id)?.child ?? undefined;
   }
 
+  /** The running part at this place below, supervisor by supervisor. */
+  descendant([id, ...below]: readonly string[]): RunningChild | undefined {
+    const child = id === undefined ? undefined : this.child(id);
+    if (below.length === 0) return child;
+    return (child as { readonly supervisor?: Supervisor } | undefined)?.supervisor?.descendant(below);
+  }
+
   /**
    * Calls `onDown` once: when the child's running incarnation, or for null the supervisor, is no longer there. At once, with
    * `noproc`, if it is not there now. The answer takes the monitor back.

@@ -719,3 +719,16 @@ describe("the end of an owner", () => {
     expect(world.outboxIsEmpty).toBe(false);
   });
 });
+
+test("a lane whose code crashes while it waits for a retry waits on: Retry-After is heeded", async () => {
+  const life = await fresh();
+  world.wakeUpsArrive = false;
+  world.recipient.answers = [{ ...RETRY, retryAfterMs: 60_000 }];
+  life.reply(keyOf("c1"), "1");
+  await world.environment.pass(1_000);
+  life.lanes.find(keyOf("c1"))!.crashed(new Error("a mistake"));
+  await world.environment.pass(50_000);
+  expect(world.recipient.bodies).toEqual(["1"]);
+  await world.through(60_000); // the sweep rings it
+  expect(world.recipient.bodies).toEqual(["1", "1"]);
+});

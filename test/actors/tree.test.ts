@@ -1,6 +1,7 @@
 // What the production tree does about the failures of one node's parts, on a virtual clock (supervisors/root-supervisor.ts).
 
 import { afterEach, describe, expect, test, vi } from "vitest";
+import type { RunningPart } from "../../actors/shard.ts";
 import type { Channel } from "../../src/channels/channel.ts";
 import { decodeRecord } from "../../src/codec/record-codec.ts";
 import { defineBot } from "../../src/domain/bot.ts";
@@ -442,4 +443,18 @@ describe("a user's child that fails too often", () => {
     expect(state("c1")).toEqual(["m1"]);
     expect(restarts().map((one) => one.child)).toEqual(["mine", "children"]);
   });
+});
+
+test("lanes that find an outbox that cannot be read halt their shard at once: no restart would mend it", async () => {
+  const { environment, data, node, send, restarts, quiet } = await running();
+  await send("c1", "m1");
+  await quiet();
+  const shard = shardOf(conversationKey({ bot: "fold", channel: "test", conversation: "c1" }), SHARDS);
+  data.shard(shard).outbox.add(Buffer.from("rotten"), environment.nowMs());
+  const name = `shard-0${shard}`;
+  const lanes = node.root.descendant(["shards", name, "lanes"]) as Partial<RunningPart>;
+  lanes.fail!(new Error("a mistake"));
+  await environment.pass(20_000);
+  expect((await send("c1", "m2")).kind).toBe("unavailable");
+  expect(restarts().map(({ child }) => child)).toEqual(["lanes"]);
 });

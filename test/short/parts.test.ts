@@ -18,6 +18,7 @@ test("a part that fails at a random place is mended by the tree alone, and a sto
   const report = await partsRun(arena, {
     seed,
     strikes: 1,
+    parts: [["shards", "shard-00", "committer"]],
     closesPort: false,
     cutsConnections: false,
     messagesEach: 400,

@@ -50,7 +50,7 @@ const mutants: readonly [what: string, rules: readonly Rule[], options: WorldOpt
   ],
   [
     "a commit that comes again is applied again (P4, P5)",
-    ["delivery", "fence", "stuck"],
+    ["delivery", "fence", "stuck", "transcript"],
     {
       wrapShard: (shard, data) =>
         shardWith(shard, {

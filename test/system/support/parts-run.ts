@@ -16,6 +16,8 @@ export interface PartsPlan {
   readonly seed: number;
   /** How often the runtime's own code throws at a place nobody chose. */
   readonly strikes: number;
+  /** Places in the tree whose parts fail, each once. */
+  readonly parts: readonly (readonly string[])[];
   readonly closesPort: boolean;
   readonly cutsConnections: boolean;
   readonly messagesEach: number;
@@ -34,6 +36,17 @@ export interface PartsReport {
 const PERIOD_MS = 5_000;
 
 const shapeOf = ({ id, state, children }: TreeNode): unknown => ({ id, state, children: children.map(shapeOf) });
+
+/** How the part at this place last ended; undefined while the port, or the part, is away. */
+async function lastExitAt(url: string, path: readonly string[]): Promise<string | undefined> {
+  try {
+    let node = (await (await fetch(`${url}/admin/tree`)).json()) as TreeNode | undefined;
+    for (const id of path) node = node?.children.find((child) => child.id === id);
+    return node?.state === "running" ? node.lastExit?.reason : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 /** @throws Error if the promise was broken, the app crashed, or it got stuck */
 export async function partsRun(arena: Arena, plan: PartsPlan): Promise<PartsReport> {
@@ -60,10 +73,20 @@ export async function partsRun(arena: Arena, plan: PartsPlan): Promise<PartsRepo
   const redis = new Redis(embeddedSocketPath(config.data));
   redis.on("error", () => undefined);
   arena.onCleanUp(() => redis.disconnect());
+  /** The tree must tell of it, to whom asks the port. */
+  const failAndTell = async (path: readonly string[]): Promise<void> => {
+    if (!(await runtime.ask("fail", path))) throw new Error(`nothing runs at ${path.join("/")}`);
+    await until(async () => (await lastExitAt(url, path)) === "error" || undefined, {
+      what: `the tree to tell of ${path.join("/")}`,
+      withinMs: 30_000,
+      explain,
+    });
+  };
   const failures: (() => Promise<unknown>)[] = Array.from(
     { length: plan.strikes },
     () => () => runtime.ask("arm", random.below(400)),
   );
+  for (const path of plan.parts) failures.push(() => failAndTell(path));
   if (plan.closesPort) failures.push(() => runtime.ask("closePort", undefined));
   if (plan.cutsConnections) failures.push(() => redis.call("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"));
   for (const [i, fail] of random.shuffled(failures).entries()) {

@@ -24,6 +24,8 @@ export type SabotagedVerbs = {
   readonly arm: readonly [looks: number, undefined];
   /** Where it threw, of all times that it was armed. */
   readonly struck: readonly [undefined, readonly string[]];
+  /** Lets the part at this place of the tree fail; false if none runs there. */
+  readonly fail: readonly [path: readonly string[], boolean];
   readonly closePort: readonly [undefined, undefined];
   readonly tree: readonly [undefined, TreeNode];
   /** Stops the app; answers what still keeps the process alive, beside what it had before it started. */
@@ -65,6 +67,7 @@ export function runSabotaged(runtime: BuiltRuntime): void {
     },
     arm: (looks) => void saboteur.arm(looks),
     struck: () => saboteur.struck,
+    fail: (path) => app.fail(path, new Error("failed on purpose")),
     closePort: () => {
       for (const handle of activeHandles()) if (handle instanceof Server && isOnPort(handle, port)) handle.close();
       return undefined;
