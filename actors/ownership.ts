@@ -82,6 +82,7 @@ export class Ownership {
   readonly #running: RunningTurns;
   readonly #budget: ResidentBudget;
   readonly #open = new Map<number, Shard>();
+  readonly #stores = new Map<number, ShardStore>();
   readonly #stop = new AbortController();
   readonly #families: ShardFamilies;
   #namespace: Namespace | null = null;
@@ -293,7 +294,11 @@ export class Ownership {
   }
 
   #shardStore(shard: number): ShardStore {
-    return boundedStore(this.#options.store.shard(shard), this.#options.nodeEnvironment, STORE_HANG_MS);
+    const known = this.#stores.get(shard);
+    if (known !== undefined) return known;
+    const store = boundedStore(this.#options.store.shard(shard), this.#options.nodeEnvironment, STORE_HANG_MS);
+    this.#stores.set(shard, store);
+    return store;
   }
 
   #placeOf(id: ConversationId): { store: ShardStore; key: ConversationKey } {
@@ -343,7 +348,7 @@ export class Ownership {
       bot,
       channel,
       wakeUps: (log, ring, failed) => wakeUps(index, log, ring, failed),
-      crashPolicies: () => crashPolicies(name),
+      crashPolicies: crashPolicies(name),
       onTranscript: this.#options.onTranscript,
       onLost: (reason) => keeper.lost(reason),
     });

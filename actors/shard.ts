@@ -67,7 +67,7 @@ export interface ShardOptions {
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
   readonly wakeUps: (log: Log, ring: Ring, failed: PartFailed) => WakeUps;
-  readonly crashPolicies: () => CrashPolicies;
+  readonly crashPolicies: CrashPolicies;
   readonly onTranscript: (key: ConversationKey) => void;
   readonly onLost: (reason: LostReason) => void;
 }
@@ -180,7 +180,7 @@ export class Shard {
   async startLanes(failed: PartFailed): Promise<RunningPart> {
     const committer = this.#committer!;
     const environment = this.#environment(failed);
-    const policy = this.#options.crashPolicies().lanes;
+    const policy = this.#options.crashPolicies.lanes;
     const lanes = await this.#readBack(() => this.#recoveredLanes(environment, policy, committer));
     return this.#runs(
       "lanes",
@@ -232,7 +232,7 @@ export class Shard {
         finish: (entry) => committer.finish(entry),
         laneHasRoom: (key, replies, bytes, onRoom) => lanes.hasRoom(key, replies, bytes, onRoom),
       },
-      crashPolicy: this.#options.crashPolicies().conversations,
+      crashPolicy: this.#options.crashPolicies.conversations,
       takeBack: (conversation) => committer.remove(conversation),
       store,
       family: families.conversations,

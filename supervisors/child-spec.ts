@@ -51,27 +51,6 @@ export interface FullChildSpec extends ChildTraits {
   readonly startTimeoutMs: number | "infinity";
 }
 
-export interface Steps {
-  readonly id: string;
-  start(): unknown;
-  /** Never called before `start`, and once per start. */
-  stop(): unknown;
-  readonly shutdownMs: Shutdown;
-}
-
-/** A child that is two steps: it never ends by itself, cannot be killed, and takes the time it needs to start. */
-export function stepsChild({ id, start, stop, shutdownMs }: Steps): ChildSpec {
-  return {
-    id,
-    shutdownMs,
-    startTimeoutMs: "infinity",
-    start: async () => {
-      await start();
-      return { stop };
-    },
-  };
-}
-
 const WORKER_SHUTDOWN_MS = 5_000;
 const START_TIMEOUT_MS = 60_000;
 const ID_LENGTH_MAX = 512;

@@ -2,12 +2,34 @@
 
 import { describe, expect, test } from "vitest";
 import { ChildStartError, causeOfStart } from "../../src/errors.ts";
-import { type ChildSpec, type Steps, stepsChild } from "../../supervisors/child-spec.ts";
+import type { ChildSpec } from "../../supervisors/child-spec.ts";
+import type { Shutdown } from "../../supervisors/restart-rules.ts";
 import { rootSupervisor } from "../../supervisors/root-supervisor.ts";
 import { Supervisor, type SupervisorSpec, supervisorChild } from "../../supervisors/supervisor.ts";
 import { type Gate, gate, quiet } from "../support/quiet.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
+
+interface Steps {
+  readonly id: string;
+  start(): unknown;
+  /** Never called before `start`, and once per start. */
+  stop(): unknown;
+  readonly shutdownMs: Shutdown;
+}
+
+/** A child that is two steps: it never ends by itself, cannot be killed, and takes the time it needs to start. */
+function stepsChild({ id, start, stop, shutdownMs }: Steps): ChildSpec {
+  return {
+    id,
+    shutdownMs,
+    startTimeoutMs: "infinity",
+    start: async () => {
+      await start();
+      return { stop };
+    },
+  };
+}
 
 class Rig {
   readonly environment: VirtualEnvironment = new VirtualEnvironment(1);
