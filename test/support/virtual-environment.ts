@@ -2,6 +2,7 @@
 // what `random` says.
 
 import type { Environment, Timer } from "../../src/environment.ts";
+import { seededRandom } from "../../src/testing/seeded-random.ts";
 
 interface Scheduled {
   readonly atMs: number;
@@ -19,7 +20,7 @@ export class VirtualEnvironment implements Environment {
   readonly #timers = new Set<Scheduled>();
 
   constructor(seed: number) {
-    this.#random = seeded(seed);
+    this.#random = seededRandom(seed);
   }
 
   nowMs = (): number => this.#nowMs;
@@ -64,15 +65,4 @@ export class VirtualEnvironment implements Environment {
     }
     return first;
   }
-}
-
-/** mulberry32 */
-export function seeded(seed: number): () => number {
-  let a = seed | 0;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
 }
