@@ -176,6 +176,7 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .command("chat")
     .description("Talks to a bot by the http channel, line by line.")
     .option("--url <url>", "address of the server", "http://127.0.0.1:4000")
+    .addOption(portOption())
     .option("--bot <name>", "name of the bot (default: the only one there)")
     .option("--conversation <id>", "conversation to go on with (default: a new one)")
     .option("--timeout <seconds>", "from a pipe: how long each line may take to be answered", "30")
@@ -187,6 +188,7 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .command("tree")
     .description("Draws the supervision tree of a running node.")
     .option("--url <url>", "address of the node", "http://127.0.0.1:4000")
+    .addOption(portOption())
     .option("--watch", "draw it again each second")
     .option("--json", "print the tree as one JSON object a line")
     .addHelpText("after", TREE_NOTES)
@@ -194,6 +196,11 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
 
   for (const command of program.commands) command.showHelpAfterError(usageOf(command));
   return program;
+}
+
+/** For those who typed `start --port` and are on the same machine. */
+function portOption(): Option {
+  return new Option("--port <number>", "port of one on this machine, in place of --url").conflicts("url");
 }
 
 function usageOf(command: Command): string {

@@ -74,6 +74,7 @@ describe("P1: wrong usage", () => {
     ["a flag without value", ["start", BOT, "--port"], "colloquy: option '--port <number>' argument missing"],
     ["a flag of another command", ["doctor", "--shards", "2"], "usage: colloquy doctor [options]"],
     ["no folder", ["init"], "usage: colloquy init <folder> [options]"],
+    ["two addresses", ["tree", "--port", "1", "--url", "http://x"], "cannot be used with option '--url <url>'"],
     ["an argument that chat has not", ["chat", "hello"], "colloquy: too many arguments for 'chat'"],
   ])("%s exits 2 with the usage on stderr", async (_, argv, line) => {
     const { code, stdout, stderr, calls } = run(argv);
@@ -88,6 +89,7 @@ describe("P1: wrong usage", () => {
 describe("P1: wrong settings", () => {
   test.each<[string, string[], string]>([
     ["an address that is none", ["chat", "--url", "localhost"], 'colloquy: --url: is "localhost", not the address'],
+    ["a port that is none", ["chat", "--port", "0"], 'colloquy: --port: is "0", not a whole number from 1 to 65535'],
     ["a time that is none", ["chat", "--timeout", "0"], 'colloquy: --timeout: is "0", not whole seconds from 1 to'],
     ["a setting of doctor that is none", ["doctor", "--port", "x"], "colloquy: port: --port is"],
     ["a name that no bot can have", ["init", "x", "--name", "A B"], 'colloquy: --name: "A B" can be no bot\'s name ('],

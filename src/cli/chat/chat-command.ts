@@ -7,13 +7,13 @@ import { problem, shown } from "../../config-problems.ts";
 import { ID_BYTES_MAX, NAME_PATTERN } from "../../domain/ids.ts";
 import { type Environment, pause, systemEnvironment } from "../../environment.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
+import { type AddressFlags, serverAddress } from "../server-address.ts";
 import type { Terminal } from "../terminal.ts";
 import { AnswerError, HttpChatServer } from "./chat-server.ts";
 import { type ChatEvent, ChatSession, whyOf } from "./chat-session.ts";
 import { jsonLine, printed } from "./chat-text.ts";
 
-export interface ChatFlags {
-  readonly url: string;
+export interface ChatFlags extends AddressFlags {
   readonly timeout: string;
   readonly bot?: string;
   readonly conversation?: string;
@@ -75,11 +75,8 @@ export async function chat(flags: ChatFlags, terminal: Terminal): Promise<ExitCo
 }
 
 /** @throws ConfigError with the flag's name as key. Pure. */
-export function planChat({ url, timeout, bot, conversation }: ChatFlags): ChatPlan {
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol)) {
-    throw problem("--url", `is ${shown(url)}, not the address of a server`, "as http://127.0.0.1:4000");
-  }
-  const { origin, pathname, username, password } = new URL(url);
+export function planChat({ timeout, bot, conversation, ...flags }: ChatFlags): ChatPlan {
+  const { origin, pathname, username, password } = serverAddress(flags);
   if (username !== "" || password !== "") {
     throw problem("--url", "holds a user or a password, which every process sees", "leave them out");
   }
@@ -117,7 +114,7 @@ async function findConversation(
 ): Promise<Found | undefined> {
   const endMs = systemEnvironment.monotonicMs() + waitMs;
   const patiently = <T>(ask: () => Promise<T>) =>
-    untilAnswered(ask, endMs, systemEnvironment, (why) => screen.tell({ event: "disconnected", why }));
+    untilAnswered(ask, endMs, systemEnvironment, (why) => screen.seek(url, why));
   const serverOf = (bot: string) => new HttpChatServer({ url, bot, conversation, secret });
 
   let bot = wanted;
@@ -238,6 +235,12 @@ class Screen {
 
   note(text: string): void {
     this.#write("stderr", `  ${text}`);
+  }
+
+  /** Before the first answer: nothing was sent that could be lost, and the address may be wrong. */
+  seek(url: string, why: string): void {
+    if (this.#isJson) this.tell({ event: "disconnected", why });
+    else this.note(`${url} does not answer (${why}); trying again. Is a bot running there? Else --port or --url`);
   }
 
   tell(event: ChatEvent): void {

@@ -125,7 +125,7 @@ function node({ nodeVersion }: DoctorFacts): Check {
 function binary({ binary: found, redis: seen }: DoctorFacts): Check[] {
   if (!found) return [];
   const { version, path, rejected, installCommand } = found;
-  if (version !== undefined) return [ok("redis-binary", `${path} is version ${version}`)];
+  if (version !== undefined) return [ok("redis-binary", `${path} serves as Redis ${version}`)];
   const why = rejected.map((each) => `${each.path} ${each.reason}`).join("; ");
   const what = why === "" ? "there is no Redis server on PATH" : `no Redis server can be used: ${why}`;
   // A running one goes on, but cannot be started again.

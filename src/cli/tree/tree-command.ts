@@ -3,13 +3,12 @@
 import { request } from "undici";
 import type { TreeNode } from "../../../supervisors/tree.ts";
 import { resolveConfig } from "../../config.ts";
-import { problem, shown } from "../../config-problems.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
+import { type AddressFlags, serverAddress } from "../server-address.ts";
 import type { Terminal } from "../terminal.ts";
 import { treeText } from "./tree-text.ts";
 
-export interface TreeFlags {
-  readonly url: string;
+export interface TreeFlags extends AddressFlags {
   readonly watch?: boolean;
   readonly json?: boolean;
 }
@@ -19,10 +18,8 @@ const ANSWER_TIMEOUT_MS = 5_000;
 const HOME_AND_CLEAR = "\u001b[H\u001b[J";
 
 /** @throws ConfigError if the address cannot be used */
-export async function tree({ url, watch, json }: TreeFlags, terminal: Terminal): Promise<ExitCode> {
-  if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
-    throw problem("--url", `is ${shown(url)}, not the address of a server`, "as http://127.0.0.1:4000");
-  const address = new URL("/admin/tree", url);
+export async function tree({ watch, json, ...flags }: TreeFlags, terminal: Terminal): Promise<ExitCode> {
+  const address = new URL("/admin/tree", serverAddress(flags));
   const { adminToken } = resolveConfig({}, terminal.environment);
   for (;;) {
     const answer = await ask(address, adminToken);
@@ -56,7 +53,9 @@ async function ask(url: URL, token: string | undefined): Promise<Answer> {
     return { problem: `${url.origin} answered ${statusCode} to ${url.pathname}: ${hintOf(statusCode)}` };
   } catch (error) {
     const { code, message } = error as { code?: string; message: string };
-    return { problem: `nothing answered at ${url.origin} (${code ?? message}); is it running? try --url` };
+    return {
+      problem: `nothing answered at ${url.origin} (${code ?? message}); is it running? if so, where: --port, or --url`,
+    };
   }
 }
 

@@ -211,7 +211,7 @@ describe("there is nothing to chat with", () => {
     const { code, stderr } = await chat("http://127.0.0.1:1", ["--timeout", "1"]);
     expect(code).toBe(1);
     expect(stderr).toBe(
-      "  not connected: nobody listens there; trying again, nothing is lost\n  nothing answered at http://127.0.0.1:1 within 1 s; nothing was sent\n",
+      "  http://127.0.0.1:1 does not answer (nobody listens there); trying again. Is a bot running there? Else --port or --url\n  nothing answered at http://127.0.0.1:1 within 1 s; nothing was sent\n",
     );
   });
 });
