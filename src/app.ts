@@ -326,7 +326,7 @@ class ColloquyApp implements AppWithTree {
       signal: this.#storeEnds,
       onEvent: (event) =>
         this.#log[event.kind === "exited" || event.kind === "start-failed" ? "warn" : "info"](
-          { ...event },
+          "pid" in event ? { ...event, pid: undefined, redisPid: event.pid } : { ...event }, // a line's pid is our own
           `embedded Redis: ${event.kind}`,
         ),
     });
