@@ -592,8 +592,15 @@ function showQuickReplies(texts) {
   page.quick.hidden = texts.length === 0;
 }
 
+const isTouched = () => matchMedia("(pointer: coarse)").matches;
+
 /** Not the box on a phone: its keyboard would come up with each answer that is pressed. */
-const placeWithoutButtons = () => (matchMedia("(pointer: coarse)").matches ? page.scroll : page.text);
+const placeWithoutButtons = () => (isTouched() ? page.scroll : page.text);
+
+/** Ready to type, unless that brings a keyboard up over half of the page before anything was read. */
+function beginTyping() {
+  if (!isTouched()) page.text.focus();
+}
 
 /** @param {string} text */
 function quickReplyElement(text) {
@@ -703,7 +710,7 @@ page.bot.addEventListener("change", () => {
 
 page.new.addEventListener("click", () => {
   location.hash = addressOf(talk?.bot ?? bots[0] ?? "", newId());
-  page.text.focus();
+  beginTyping();
 });
 
 page.copy.addEventListener("click", async () => {
@@ -752,7 +759,7 @@ async function begin() {
     }
   }
   showAddress();
-  page.text.focus();
+  beginTyping();
   setTimeout(checkAlive, ALIVE_EVERY_MS);
 }
 

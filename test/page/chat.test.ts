@@ -242,6 +242,23 @@ test("on a phone, in the dark: nothing overflows, and 200 lines scroll", async (
   await picture(page, "7-dark");
 });
 
+test("under a finger the messages get the room: a header of one row, no keyboard unasked, no word about keys", async () => {
+  const page = await stage.openPage("", { width: 390, height: 844 });
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Emulation.setTouchEmulationEnabled", { enabled: true });
+  await page.reload();
+  await page.waitForSelector('#link[data-state="up"]');
+  expect(await page.evaluate('matchMedia("(pointer: coarse)").matches')).toBe(true);
+  await page.getByRole("button", { name: "hello", exact: true }).waitFor(); // all that begins has begun
+  expect(await page.evaluate("document.activeElement.tagName")).toBe("BODY");
+  expect(await page.locator("#hint").isVisible()).toBe(false);
+  const tops = await page.$$eval("header > *", (parts) => parts.map((part) => part.getBoundingClientRect()));
+  const [first, ...others] = tops;
+  for (const other of others) expect(other.top).toBeLessThan(first!.bottom);
+  await page.getByRole("button", { name: "New conversation" }).waitFor(); // its whole name, for who hears it
+  await page.getByRole("combobox", { name: "Bot" }).waitFor();
+});
+
 test("the page is small and painted at once", async () => {
   const page = await stage.openPage();
   const devtools = await page.context().newCDPSession(page);
