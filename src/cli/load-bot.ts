@@ -5,7 +5,7 @@
 //       loaded modules, so there is never a second copy of a class or a registry.
 //   B2. Whatever is wrong with the file is one ConfigError that names the file and what to do.
 
-import { statSync } from "node:fs";
+import { accessSync, constants, type Stats, statSync } from "node:fs";
 import { basename, extname, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { createJiti } from "jiti";
@@ -41,11 +41,23 @@ export async function loadBots(file: string): Promise<readonly BotDefinition[]> 
 }
 
 function checkFile(file: string, path: string): void {
-  const found = file === "" ? undefined : statSync(path, { throwIfNoEntry: false });
+  const found = file === "" ? undefined : lookAt(file, path);
   if (!found) throw problem(file || '""', "there is no such file", "give the path of a bot, e.g. examples/echo.ts");
   if (!found.isFile()) throw problem(file, "is not a file", "give the path of a bot's file");
   if (ENDINGS.includes(extname(path))) return;
   throw problem(file, "is not a kind of file that a bot can be in", `its name must end in ${ENDINGS.join(", ")}`);
+}
+
+/** @returns undefined if nothing is there */
+function lookAt(file: string, path: string): Stats | undefined {
+  try {
+    const found = statSync(path, { throwIfNoEntry: false });
+    if (found) accessSync(path, constants.R_OK);
+    return found;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw problem(file, `cannot be read: ${code}`, "let this user read it, e.g. by chmod, or give another path");
+  }
 }
 
 /** jiti gives a module without a default itself as that: for CommonJS this is what it exports, for an ES module nothing. */

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -14,6 +14,14 @@ function file(name: string, text: string): string {
   const path = join(folder, name);
   mkdirSync(dirname(path), { recursive: true });
   writeFileSync(path, text);
+  return path;
+}
+
+/** A file that nobody can read, not even the super user. */
+function linkToItself(name: string): string {
+  const path = join(folder, name);
+  mkdirSync(dirname(path), { recursive: true });
+  symlinkSync(path, path);
   return path;
 }
 
@@ -98,6 +106,11 @@ describe("B2: one line says what is wrong, and what to do, when", () => {
     ],
     ["nothing is given", "", '"": there is no such file ('],
     ["it is a folder", join(folder, "plain"), "plain: is not a file ("],
+    [
+      "it cannot be read",
+      linkToItself("plain/loop.ts"),
+      "plain/loop.ts: cannot be read: ELOOP (let this user read it, e.g. by chmod, or give another path)",
+    ],
     [
       "it is something else",
       file("plain/bot.json", "{}"),
