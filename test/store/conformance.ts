@@ -11,20 +11,13 @@ import {
   type Store,
 } from "../../src/store/shard-store.ts";
 import { clockPasses } from "../support/clock-passes.ts";
+import type { StoreBackDoors } from "./back-doors.ts";
 
 /** One implementation, with back doors that the port has not. */
-export interface StoreHarness {
+export interface StoreHarness extends StoreBackDoors {
   readonly store: Store;
   /** Everything that is stored, as comparable text. */
   dump(): Promise<string>;
-  /** As if Redis had lost the stream. */
-  loseStream(shard: number, stream: "inbox" | "outbox"): Promise<void>;
-  /** As if ids up to this one had been given out by a clock that is ahead of the present one. */
-  raiseHighestSeen(shard: number, stream: "inbox" | "outbox", id: EntryId): Promise<void>;
-  /** As if Redis had lost the shard's latest commits, or all that it knew of the owner. */
-  rewindOwner(shard: number, to: { n: number } | "nothing"): Promise<void>;
-  idsTtlMs(shard: number, key: ConversationKey): Promise<number | null>;
-  transcriptTtlMs(shard: number, key: ConversationKey): Promise<number | null>;
   close(): Promise<void>;
 }
 
