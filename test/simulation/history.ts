@@ -66,7 +66,10 @@ export interface FinalStore {
   readonly inboxEntries: number;
   /** Replies that no commit has acknowledged. */
   readonly undelivered: readonly { readonly conversation: string; readonly sequence: number }[];
+  /** Replies among the dead letters. */
+  readonly dead: readonly { readonly conversation: string; readonly sequence: number }[];
   readonly haltedLanes: readonly { readonly conversation: string; readonly sequence: number }[];
+  readonly retryingLanes: readonly { readonly conversation: string; readonly sequence: number }[];
   readonly records: readonly CommittedRecord[];
   readonly transcripts: readonly { readonly conversation: string; readonly lines: readonly string[] }[];
 }

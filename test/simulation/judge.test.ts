@@ -71,6 +71,19 @@ const corruptions: readonly [what: string, rule: Rule, corrupt: () => SimulatedH
     "stuck",
     () => ({ ...history, final: { ...history.final, undelivered: [{ conversation: name, sequence: 1 }] } }),
   ],
+  [
+    "a lane that still waits for a retry",
+    "stuck",
+    () => ({ ...history, final: { ...history.final, retryingLanes: [{ conversation: name, sequence: 1 }] } }),
+  ],
+  [
+    "a dead letter that no commit wrote",
+    "phantom",
+    () => ({
+      ...history,
+      final: { ...history.final, dead: [...history.final.dead, { conversation: name, sequence: 1 }] },
+    }),
+  ],
   ["a message consumed twice", "doubled", () => withState(({ seen }) => void seen.push(seen[0]!))],
   ["a message that nobody sent", "phantom", () => withState(({ seen }) => void seen.push("m-1"))],
   [
@@ -205,7 +218,10 @@ describe("of a run that kept the promise", () => {
     const { sequence } = last;
     const commit = history.commits.at(-1)!;
     const dead = { ...commit, at: 1e9, n: commit.n + 1, records: [], dead: [{ conversation: name, sequence }] };
-    expect(rulesOf({ ...history, deliveries: arrived, commits: [...history.commits, dead] })).toEqual(new Set());
+    const setAside = { ...history.final, dead: [...history.final.dead, { conversation: name, sequence }] };
+    const commits = [...history.commits, dead];
+    expect(rulesOf({ ...history, deliveries: arrived, commits, final: setAside })).toEqual(new Set());
+    expect(rulesOf({ ...history, deliveries: arrived, commits })).toEqual(new Set(["lost"]));
     const waiting = [{ conversation: name, sequence }];
     const halted = { ...history.final, undelivered: waiting, haltedLanes: waiting };
     expect(rulesOf({ ...history, deliveries: arrived, final: halted })).toEqual(new Set());

@@ -2,7 +2,7 @@
 // runtime, and takes no node's word for anything.
 //
 // Rules, by the invariant that they attack
-//   P1  lost          an acknowledged message was consumed by no turn
+//   P1  lost          an acknowledged message was consumed by no turn, or a reply that was set aside is not among the dead letters
 //       stuck         something waits at the end although nothing fails any more, or a reply was neither delivered nor set aside
 //   P2  doubled       a message was consumed twice
 //       phantom       a message was consumed that nobody sent
@@ -56,9 +56,13 @@ export interface Violation {
 
 export function judge(history: SimulatedHistory): Violation[] {
   const violations: Violation[] = history.alarms.map((detail) => ({ rule: "alarm", where: "runtime", detail }));
-  violations.push(...fenced(history), ...duels(history), ...sharedKeys(history.deliveries));
+  violations.push(...fenced(history), ...duels(history), ...sharedKeys(history.deliveries), ...deadLetters(history));
   if (history.final.inboxEntries > 0)
     violations.push({ rule: "stuck", where: "inbox", detail: `${history.final.inboxEntries} entries are left` });
+  for (const { conversation, sequence } of history.final.retryingLanes) {
+    const where = `${conversation} reply ${sequence}`;
+    violations.push({ rule: "stuck", where, detail: "its lane is to try it again, when nothing fails any more" });
+  }
   for (const conversation of conversationsOf(history)) {
     const way = wayOf(conversation);
     violations.push(...consumption(conversation, way));
@@ -312,6 +316,23 @@ function sharedKeys(all: readonly ReceivedDelivery[]): Violation[] {
     keys.set(name, key);
   }
   return violations;
+}
+
+/** P1: what a commit set aside stays to be seen, each once. */
+function* deadLetters({ commits, final }: SimulatedHistory): Iterable<Violation> {
+  const left = new Map<string, number>();
+  for (const { conversation, sequence } of final.dead) {
+    const name = `${conversation} reply ${sequence}`;
+    left.set(name, (left.get(name) ?? 0) + 1);
+  }
+  for (const { conversation, sequence } of commits.flatMap(({ dead }) => dead)) {
+    const name = `${conversation} reply ${sequence}`;
+    const count = left.get(name) ?? 0;
+    if (count === 0) yield { rule: "lost", where: name, detail: "it was set aside and is not among the dead letters" };
+    left.set(name, count - 1);
+  }
+  for (const [where, count] of left)
+    if (count > 0) yield { rule: "phantom", where, detail: "it is among the dead letters, and no commit set it aside" };
 }
 
 /** P6: epochs are held one after the other, each by one life, and within one the numbers leave no gap. */

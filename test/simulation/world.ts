@@ -7,10 +7,12 @@
 //       of itself, but its alarms.
 //   Z3. A run ends with the world mended and nothing left to do, or it is stuck, which is a violation.
 
+import type { WakeUps } from "../../actors/retry-worker.ts";
 import type { Channel, SendOutcome } from "../../src/channels/channel.ts";
 import { checkBot } from "../../src/check-bot.ts";
+import { decodeDeadLetter } from "../../src/codec/dead-letter-codec.ts";
 import { hashKeyOf } from "../../src/codec/inbox-codec.ts";
-import { decodeLaneState } from "../../src/codec/lane-codec.ts";
+import { decodeLaneState, type LaneState } from "../../src/codec/lane-codec.ts";
 import { decodeOutboxEntry, hasBit } from "../../src/codec/outbox-codec.ts";
 import { decodeRecord } from "../../src/codec/record-codec.ts";
 import { type Config, type ConfigOptions, resolveConfig } from "../../src/config.ts";
@@ -19,6 +21,7 @@ import { type ConversationKey, parseConversationKey } from "../../src/domain/ids
 import type { Inbound } from "../../src/domain/message.ts";
 import { formatBorn, formatEntryId } from "../../src/domain/position.ts";
 import { transcriptBotLine } from "../../src/domain/transcript.ts";
+import type { Environment } from "../../src/environment.ts";
 import { type Log, silentLog } from "../../src/log.ts";
 import { MemoryData, type MemoryShard, MemoryStore } from "../../src/store/memory-store.ts";
 import type { AcquireReply, CommitReply, ShardStore, Store } from "../../src/store/shard-store.ts";
@@ -80,8 +83,14 @@ const TICKS: ReadonlySet<string> = new Set(["timer", "soon", "actor"]);
 export interface WorldOptions {
   /** Stands between the ways to the store and the store: a store that breaks its contract, to see that it is found out. */
   readonly wrapShard?: (shard: ShardStore, data: MemoryShard) => ShardStore;
+  /** The same around what concerns no single shard. */
+  readonly wrapStore?: (store: Store, process: string) => Store;
   /** The same between the runtime and the recipient. */
   readonly wrapChannel?: (channel: Channel) => Channel;
+  /** The same between the runtime and the queue of its wake-ups. */
+  readonly wrapWakeUps?: (wakeUps: WakeUps) => WakeUps;
+  /** What a process takes for time and chance. */
+  readonly wrapEnvironment?: (environment: Environment) => Environment;
 }
 
 /** Runs the world of a seed to its end. */
@@ -237,16 +246,19 @@ class World {
       config: this.#config,
       log: this.#alarmLog(name, () => saboteur.struck.length > 0),
       seen: (life, counters) => {
-        saboteur = new Saboteur(life, counters);
+        saboteur = new Saboteur(this.#options.wrapEnvironment?.(life) ?? life, counters);
         return saboteur;
       },
       onExit: () => this.#exited(process, saboteur),
       bots: (life) => [this.#bot("strict", life), this.#bot("available", life)],
       channels: (life) => [this.#options.wrapChannel?.(this.#channel(life)) ?? this.#channel(life), nearChannel],
-      wakeUps: (life, shard, ring) => this.#queue(shard).port(life, ring),
+      wakeUps: (life, shard, ring) => {
+        const port = this.#queue(shard).port(life, ring);
+        return this.#options.wrapWakeUps?.(port) ?? port;
+      },
       store: (life) => {
         if (this.#random() < 0.2) life.skewMs = Math.floor((this.#random() - 0.5) * 10_000);
-        const store = new SimulatedStore(this.#scheduler, life, this.#newStore(), {
+        const store = new SimulatedStore(this.#scheduler, life, this.#newStore(name), {
           fate: this.#injector.fate,
           delayMs: () => this.#delayMs(),
           reached: (call, stage) => {
@@ -263,12 +275,12 @@ class World {
     return process;
   }
 
-  #newStore(): Store {
+  #newStore(name: string): Store {
     const store = new MemoryStore(this.#redis, this.#data);
-    const { wrapShard } = this.#options;
-    if (wrapShard === undefined) return store;
+    const { wrapShard, wrapStore = (inner: Store) => inner } = this.#options;
+    if (wrapShard === undefined) return wrapStore(store, name);
     const shards = new Map<number, ShardStore>();
-    return {
+    const whole: Store = {
       openNamespace: (wanted) => store.openNamespace(wanted),
       facts: () => store.facts(),
       scanConversations: (request) => store.scanConversations(request),
@@ -281,6 +293,7 @@ class World {
         return wrapped;
       },
     };
+    return wrapStore(whole, name);
   }
 
   #queue(shard: number): WakeUpQueue {
@@ -673,10 +686,7 @@ class World {
     if (this.#applied.has(name)) return;
     this.#applied.add(name);
     const records = commit.conversations.map(({ key, record }) => committed(key, record));
-    const dead = commit.dead.map((letter) => {
-      const { outSeq, ...to } = JSON.parse(Buffer.from(letter).toString()) as Inbound["to"] & { outSeq: number };
-      return { conversation: nameOf(to), sequence: outSeq };
-    });
+    const dead = commit.dead.flatMap(deadReply);
     this.#commits.push({ at, shard, epoch, n, by, records, dead });
   }
 
@@ -695,7 +705,9 @@ class World {
       final: {
         inboxEntries: shards.reduce((sum, { inbox }) => sum + inbox.entries.length, 0),
         undelivered: this.#undelivered(),
-        haltedLanes: this.#haltedLanes(),
+        dead: shards.flatMap(({ dead }) => dead.entries.flatMap(({ bytes }) => deadReply(bytes))),
+        haltedLanes: this.#lanes("halted"),
+        retryingLanes: this.#lanes("retrying"),
         transcripts: shards.flatMap(({ transcripts }) =>
           Array.from(transcripts, ([key, { value }]) => ({
             conversation: nameOf(parseConversationKey(key)),
@@ -720,10 +732,10 @@ class World {
     );
   }
 
-  #haltedLanes(): { conversation: string; sequence: number }[] {
+  #lanes(wanted: LaneState["state"]): { conversation: string; sequence: number }[] {
     return [...this.#data.shards.values()].flatMap(({ lanes }) =>
       Array.from(lanes, ([key, bytes]) => ({ key, lane: decodeLaneState(bytes) }))
-        .filter(({ lane }) => lane.state === "halted")
+        .filter(({ lane }) => lane.state === wanted)
         .map(({ key, lane }) => ({ conversation: nameOf(parseConversationKey(key)), sequence: lane.outSeq })),
     );
   }
@@ -733,7 +745,7 @@ class World {
     const shards = [...this.#data.shards.values()];
     if (shards.some(({ inbox }) => inbox.entries.length > 0)) return false;
     if (shards.every(({ outbox }) => outbox.entries.length === 0)) return true;
-    const halted = new Set(this.#haltedLanes().map(({ conversation }) => conversation));
+    const halted = new Set(this.#lanes("halted").map(({ conversation }) => conversation));
     if (halted.size === 0) return false;
     return this.#undelivered().every(({ conversation }) => halted.has(conversation));
   }
@@ -795,6 +807,13 @@ const nearChannel: Channel = {
 const NEVER: Promise<never> = new Promise(() => undefined);
 
 const nameOf = ({ bot, conversation }: Inbound["to"]): string => `${bot} ${conversation}`;
+
+/** Of a dead letter; none for a message that could not be read. */
+function deadReply(letter: Uint8Array): { conversation: string; sequence: number }[] {
+  const { bot, conversation, outSeq } = decodeDeadLetter(letter);
+  if (bot === null || conversation === null || outSeq === null) return [];
+  return [{ conversation: `${bot} ${conversation}`, sequence: outSeq }];
+}
 
 function committed(key: ConversationKey, bytes: Uint8Array): CommittedRecord {
   const { record, stateBytes } = decodeRecord(bytes);
