@@ -1,0 +1,336 @@
+// Mutants of the Lua scripts: one line of one script is another, on a real Redis. The memory store is the model: random calls on
+// both must show a difference. What the model has not (foreign types in a key, the fields of the namespace's meta) has a check of
+// its own.
+
+import { Redis } from "ioredis";
+import { conversationKey } from "../../src/domain/ids.ts";
+import { systemEnvironment } from "../../src/environment.ts";
+import { metaKey, shardKeys } from "../../src/store/keys.ts";
+import { MemoryStore } from "../../src/store/memory-store.ts";
+import type { Commit } from "../../src/store/shard-store.ts";
+import { memoryBackDoors, redisBackDoors } from "../store/back-doors.ts";
+import { compare, Difference, EVERY_SCRIPT, program, Side } from "../store/differential.ts";
+import { type Patch, PatchedStore } from "./patched-scripts.ts";
+
+/** What notices it: the fuzz against the model, a refused commit that wrote, or a namespace that is not what it was. */
+export type Check = "fuzz" | "refusal" | "namespace";
+
+export interface ScriptMutant {
+  /** What the script does not do any more, or does instead. */
+  readonly name: string;
+  readonly breaks: string;
+  readonly check: Check;
+  readonly patch: Patch;
+}
+
+/** What one came to. */
+export interface ScriptFinding {
+  /** First seed of the fuzz, or 1 if its own check found it; null if it survived. */
+  readonly seed: number | null;
+  readonly detail: string;
+  /** Seeds at which the shipped scripts differ from the model. */
+  readonly twinFailed: readonly number[];
+}
+
+export const SCRIPT_SEEDS_MAX = 40;
+const CALLS = 250;
+const NOT_FOUND: Omit<ScriptFinding, "twinFailed"> = { seed: null, detail: "" };
+
+const mutant = (
+  script: Patch["script"],
+  name: string,
+  breaks: string,
+  [from, to]: readonly [from: string, to: string],
+  check: Check = "fuzz",
+): ScriptMutant => ({ name, breaks, check, patch: { script, from, to } });
+
+const gone = (line: string): readonly [string, string] => [line, ""];
+
+export const scriptMutants: readonly ScriptMutant[] = [
+  mutant(
+    "commit",
+    "an epoch that is over still commits",
+    "P6, S2",
+    gone("if stored_epoch > epoch then return {'fenced', stored_epoch} end"),
+  ),
+  mutant(
+    "commit",
+    "an epoch that was never given commits",
+    "P6, R2",
+    gone("if stored_epoch < epoch then return {'rewound', stored_n} end"),
+  ),
+  mutant(
+    "commit",
+    "the same bytes again are applied again",
+    "P4, S1",
+    gone("if stored_n == n then return {'applied', n, stored[3] or ''} end"),
+  ),
+  mutant(
+    "commit",
+    "a number that was passed over is applied",
+    "R2",
+    gone("if stored_n < n - 1 then return {'rewound', stored_n} end"),
+  ),
+  mutant("commit", "a number from long ago is applied", "S1, R2", ["if stored_n > n then", "if false then"]),
+  mutant("commit", "the number is not kept", "S1", ["{'n', ARGV[2], 'clean', '0'}", "{'clean', '0'}"]),
+  mutant("commit", "a replay does not know its outbox entry", "P4, S1", gone("set_owner('outbox_id', outbox_id)")),
+  mutant("commit", "records are not written", "P5", gone("call_in_chunks(pairs_to_set, 'MSET')")),
+  mutant("commit", "the last record is left out", "P5, S1", [
+    "for i = 1, record_count do",
+    "for i = 1, record_count - 1 do",
+  ]),
+  mutant("commit", "ids replace those before", "B3, P2", [
+    "call('APPEND', key, ids[3 * i - 2])",
+    "call('SET', key, ids[3 * i - 2], 'KEEPTTL')",
+  ]),
+  mutant("commit", "rewritten ids live for ever", "P7", [", 'KEEPTTL')", ")"]),
+  mutant("commit", "ids get no life", "P7", gone("if ttl_ms > 0 then call('PEXPIRE', key, ttl_ms) end")),
+  mutant("commit", "replies are not written", "P4", [
+    "outbox_id = call('XADD', outbox, '*', 'b', outbox_entry)",
+    "outbox_id = '1-1'",
+  ]),
+  mutant("commit", "inbox entries that are done stay", "P7", ["call_in_chunks(inbox_done, 'XDEL', inbox)", ""]),
+  mutant("commit", "the inbox's bytes are not counted down", "P7", [
+    "tonumber(stored[4] or 0) - inbox_done_bytes",
+    "tonumber(stored[4] or 0)",
+  ]),
+  mutant("commit", "acknowledgements are not written", "P4", gone("call_in_chunks(ack_list, 'HSET', acks)")),
+  mutant("commit", "outbox entries that are done stay", "P4, P7", gone("call_in_chunks(outbox_done, 'XDEL', outbox)")),
+  mutant("commit", "acknowledgements outlive their entry", "P7", gone("call_in_chunks(outbox_done, 'HDEL', acks)")),
+  mutant("commit", "a lane's state is never removed", "A1, P7", gone("call('HDEL', lanes, lane_list[i])")),
+  mutant("commit", "dead letters are not written", "P1", gone("call('XADD', dead, '*', 'b', dead_letters[i])")),
+  mutant(
+    "commit",
+    "dead letters are not counted",
+    "B17, P7",
+    gone("set_owner('dead_count', string.format('%.0f', tonumber(stored[6] or 0) + #dead_letters))"),
+  ),
+  mutant("commit", "transcripts keep a line too many", "P7", [
+    "'MAXLEN', '=', lines_max,",
+    "'MAXLEN', '=', lines_max + 1,",
+  ]),
+  mutant(
+    "commit",
+    "transcripts are not cut to their bytes",
+    "P7",
+    gone("if has_large_line then cut_to_bytes(transcript) end"),
+  ),
+  mutant("commit", "a commit does not renew the lease", "H11, K1", [
+    "string.format('%.0f', now_ms + lease_ms))\ncall('HSET'",
+    "string.format('%.0f', now_ms))\ncall('HSET'",
+  ]),
+  mutant("commit", "a shard stays clean", "P6: what the next owner believes", ["'clean', '0'}", "}"]),
+  mutant("commit", "an outbox behind what was seen is written to", "H10", ["highest_ms > now_ms and", "false and"]),
+  mutant(
+    "commit",
+    "keys of a foreign type are found while writing",
+    "H6, S1",
+    ["if foreign then", "if false then"],
+    "refusal",
+  ),
+  mutant(
+    "commit",
+    "ids of a foreign type are found while writing",
+    "H6, S1",
+    ["if ids[3 * i - 1] == APPEND then call('STRLEN', KEYS[first_ids + i]) end", ""],
+    "refusal",
+  ),
+  mutant("acquire", "the lease of another is not respected", "K2, H4", ["lease_end > now_ms then", "false then"]),
+  mutant(
+    "acquire",
+    "the observed epoch is not looked at",
+    "P6, R2",
+    gone("if epoch ~= observed_epoch then return {'changed', epoch} end"),
+  ),
+  mutant("acquire", "the epoch is not raised", "P6", ["integer(epoch + 1), 'n'", "integer(epoch), 'n'"]),
+  mutant("acquire", "numbers go on from the last owner's", "S1", ["'n', '0', ", ""]),
+  mutant("acquire", "a stream behind what was seen is taken", "H10", [
+    "if is_below(last_id[name], highest_seen[name]) then",
+    "if false then",
+  ]),
+  mutant("acquire", "the inbox is counted up to its first page", "P7", [
+    "if #page < PAGE then return sum end",
+    "do return sum end",
+  ]),
+  mutant("acquire", "a crash counts as a drain", "P6: what the next owner believes", [
+    "stored[6] == '1') and 1 or 0",
+    "true) and 1 or 0",
+  ]),
+  mutant(
+    "renew",
+    "an epoch that is over renews",
+    "P6, S2",
+    gone("if stored_epoch ~= epoch then return {'fenced', stored_epoch} end"),
+  ),
+  mutant("renew", "a renewal lengthens nothing", "K1", ["now_ms + lease_ms", "now_ms"]),
+  mutant(
+    "release",
+    "an epoch that is over releases",
+    "P6, S2",
+    gone("if stored_epoch ~= epoch then return {'fenced', stored_epoch} end"),
+  ),
+  mutant("release", "a release keeps the lease", "H4", ["'lease_end', '0', ", ""]),
+  mutant("release", "every release counts as a drain", "P6: what the next owner believes", [
+    "'clean', clean)",
+    "'clean', '1')",
+  ]),
+  mutant("append", "the inbox has no bound", "P7", ["if inbox_bytes_after > inbox_bytes_max then", "if false then"]),
+  mutant("append", "the inbox's bytes are not counted", "P7", [
+    "'inbox_bytes', string.format('%.0f', inbox_bytes_after), 'inbox_last'",
+    "'inbox_last'",
+  ]),
+  mutant("append", "the highest id is not kept", "H10", [", 'inbox_last', id)", ")"]),
+  mutant("append", "an inbox behind what was seen is written to", "H10", [
+    "if highest_ms > now_ms and",
+    "if false and",
+  ]),
+  mutant(
+    "open-namespace",
+    "the last who opens it makes it",
+    "P2: another hash key, another shard count",
+    ["if stored[1] and stored[2] and stored[3] then", "if false then"],
+    "namespace",
+  ),
+  mutant(
+    "open-namespace",
+    "a meta without its hash key is completed",
+    "P2: a new hash key beside old ids",
+    gone(
+      "if stored[1] or stored[2] or stored[3] then return redis.error_reply('CORRUPT the meta hash lacks a field') end",
+    ),
+    "namespace",
+  ),
+];
+
+/** One server, and the shards on it that are taken for one check each. */
+export class ScriptHunt {
+  readonly #path: string;
+  readonly #raw: Redis;
+  #stores = 0;
+  /** By seed: how the shipped scripts differ from the model. */
+  readonly #twins = new Map<number, Promise<string | null>>();
+
+  /** @param path of the server's socket */
+  constructor(path: string) {
+    this.#path = path;
+    this.#raw = new Redis({ path });
+  }
+
+  close(): void {
+    this.#raw.disconnect();
+  }
+
+  async hunt(mutant: ScriptMutant): Promise<ScriptFinding> {
+    if (mutant.check === "fuzz") return await this.#fuzz(mutant.patch);
+    const check = mutant.check === "refusal" ? this.#writtenByRefused : this.#namespaceChanged;
+    const [wrong, twin] = [await check(mutant.patch), await check(null)];
+    const found = wrong === null ? NOT_FOUND : { seed: 1, detail: wrong };
+    return { ...found, twinFailed: twin === null ? [] : [1] };
+  }
+
+  async #fuzz(patch: Patch): Promise<ScriptFinding> {
+    const twinFailed: number[] = [];
+    for (let seed = 1; seed <= SCRIPT_SEEDS_MAX; seed += 1) {
+      const twin = this.#twins.get(seed) ?? this.#difference(seed, null);
+      this.#twins.set(seed, twin);
+      if ((await twin) !== null) twinFailed.push(seed);
+      const detail = await this.#difference(seed, patch);
+      if (detail !== null) return { seed, detail, twinFailed };
+    }
+    return { ...NOT_FOUND, twinFailed };
+  }
+
+  /** How the calls of a seed end otherwise than in the model; null if they do not. */
+  async #difference(seed: number, patch: Patch | null): Promise<string | null> {
+    const memory = new MemoryStore(systemEnvironment);
+    const ns = this.#newNamespace();
+    const store = new PatchedStore(this.#path, ns, patch);
+    try {
+      const sides = [
+        new Side(memory.shard(0), memoryBackDoors(memory.data)),
+        new Side(store.shard(0), redisBackDoors(this.#raw, ns)),
+      ] as const;
+      await compare(sides, program(seed, EVERY_SCRIPT, CALLS));
+      return null;
+    } catch (error) {
+      if (error instanceof Difference) return error.message;
+      throw error;
+    } finally {
+      store.close();
+    }
+  }
+
+  /** A commit that meets a key of a foreign type is refused, and nothing of it is written. */
+  readonly #writtenByRefused = async (patch: Patch | null): Promise<string | null> => {
+    const ns = this.#newNamespace();
+    const store = new PatchedStore(this.#path, ns, patch);
+    const commit = fullCommit();
+    const { key } = commit.conversations[0]!;
+    const at = shardKeys(ns, 0);
+    try {
+      const shard = store.shard(0);
+      await shard.acquire({ node: "n", observedEpoch: 0, leaseMs: LEASE_MS });
+      for (const foreign of [at.inbox, at.outbox, at.acks, at.lanes, at.dead, at.ids(key), at.transcript(key)]) {
+        await this.#raw.sadd(foreign, "foreign");
+        const kind = await shard.commit(commit).then(
+          (reply) => reply.kind,
+          () => "refused",
+        );
+        if (kind !== "refused") return `with a foreign type in ${foreign} it is ${kind}`;
+        const [record, n] = [await this.#raw.exists(at.record(key)), await this.#raw.hget(at.owner, "n")];
+        if (record !== 0 || n !== "0") return `with a foreign type in ${foreign} it is refused and has written`;
+        await this.#raw.del(foreign);
+      }
+      return null;
+    } finally {
+      store.close();
+    }
+  };
+
+  /** What the first one made of a namespace is what all others find; a meta that lacks a field is refused. */
+  readonly #namespaceChanged = async (patch: Patch | null): Promise<string | null> => {
+    const ns = this.#newNamespace();
+    const meta = metaKey(ns);
+    const store = new PatchedStore(this.#path, ns, patch);
+    const { connection, scripts } = store;
+    const open = (shards: number): Promise<unknown> =>
+      scripts
+        .openNamespace(connection, meta, { shards, schemaVersion: 1, hashKey: new Uint8Array(8).fill(shards) })
+        .catch(() => "refused");
+    try {
+      const first = JSON.stringify(await open(3));
+      if (JSON.stringify(await open(5)) !== first) return "the second one changed it";
+      await this.#raw.hdel(meta, "hash_key");
+      return (await open(3)) === "refused" ? null : "a meta without a hash key is taken";
+    } finally {
+      store.close();
+    }
+  };
+
+  #newNamespace(): string {
+    this.#stores += 1;
+    return `mutant${this.#stores}`;
+  }
+}
+
+const LEASE_MS = 60_000;
+
+/** One that touches every kind of key. */
+function fullCommit(): Commit {
+  const bytes = Buffer.from("x");
+  const key = conversationKey({ bot: "b", channel: "c", conversation: "c" });
+  return {
+    epoch: 1,
+    n: 1,
+    leaseMs: LEASE_MS,
+    conversations: [{ key, record: bytes, ids: { kind: "append", bytes }, idsTtlMs: LEASE_MS, transcript: [bytes] }],
+    outbox: bytes,
+    inboxDone: [{ ms: 1, seq: 1 }],
+    inboxDoneBytes: 1,
+    outboxDone: [{ ms: 1, seq: 1 }],
+    acks: [{ entry: { ms: 1, seq: 2 }, done: bytes }],
+    lanes: [{ key, state: bytes }],
+    dead: [bytes],
+    transcript: { linesMax: 5, bytesMax: 100, ttlMs: LEASE_MS },
+  };
+}
