@@ -1,6 +1,7 @@
 import { fc, test } from "@fast-check/vitest";
 import { describe, expect } from "vitest";
 import { conversationKey, idempotencyKey, parseConversationKey, shardOf } from "../../src/domain/ids.ts";
+import { formatBorn } from "../../src/domain/position.ts";
 
 const anyId = fc.string({ minLength: 1, maxLength: 40, unit: "grapheme" });
 const conversation = fc.record({ bot: anyId, channel: anyId, conversation: anyId });
@@ -44,6 +45,17 @@ describe("idempotency keys", () => {
       expect(key).toMatch(/^[\x21-\x7e]+$/);
       const same = conversationKey(a) === conversationKey(b) && m === n;
       expect(key === idempotencyKey(b, "k1-0-0", n)).toBe(same);
+    },
+  );
+
+  const born = fc
+    .record({ entry: fc.record({ ms: fc.nat(), seq: fc.nat() }), index: fc.nat(999) })
+    .map((position) => formatBorn(position));
+
+  test.prop([conversation, born, born, fc.nat(), fc.nat()])(
+    "of two lives of a conversation are never the same (attack B7)",
+    (id, first, second, m, n) => {
+      expect(idempotencyKey(id, first, m) === idempotencyKey(id, second, n)).toBe(first === second && m === n);
     },
   );
 });

@@ -1,6 +1,6 @@
 // Mutants of the Lua scripts: one line of one script is another, on a real Redis. The memory store is the model: random calls on
-// both must show a difference. What the model has not (foreign types in a key, the fields of the namespace's meta) has a check of
-// its own.
+// both must show a difference. What the model has not (foreign types in a key, a limit of memory, the fields of the namespace's meta)
+// has a check of its own.
 
 import { Redis } from "ioredis";
 import { conversationKey } from "../../src/domain/ids.ts";
@@ -12,8 +12,11 @@ import { memoryBackDoors, redisBackDoors } from "../store/back-doors.ts";
 import { compare, Difference, EVERY_SCRIPT, program, Side } from "../store/differential.ts";
 import { type Patch, PatchedStore } from "./patched-scripts.ts";
 
-/** What notices it: the fuzz against the model, a refused commit that wrote, or a namespace that is not what it was. */
-export type Check = "fuzz" | "refusal" | "namespace";
+/**
+ * What notices it: the fuzz against the model, a refused commit that wrote, a Redis at its limit of memory that takes or refuses the
+ * wrong things, or a namespace that is not what it was.
+ */
+export type Check = "fuzz" | "refusal" | "memory" | "namespace";
 
 export interface ScriptMutant {
   /** What the script does not do any more, or does instead. */
@@ -184,6 +187,9 @@ export const scriptMutants: readonly ScriptMutant[] = [
     "if highest_ms > now_ms and",
     "if false and",
   ]),
+  mutant("commit", "nothing is committed at maxmemory", "B15, P7", ["#!lua flags=allow-oom", "#!lua"], "memory"),
+  mutant("acquire", "no shard is taken over at maxmemory", "B15, P7", ["#!lua flags=allow-oom", "#!lua"], "memory"),
+  mutant("append", "everything is appended at maxmemory", "B15, P7", ["#!lua\n", "#!lua flags=allow-oom\n"], "memory"),
   mutant(
     "open-namespace",
     "the last who opens it makes it",
@@ -222,7 +228,7 @@ export class ScriptHunt {
 
   async hunt(mutant: ScriptMutant): Promise<ScriptFinding> {
     if (mutant.check === "fuzz") return await this.#fuzz(mutant.patch);
-    const check = mutant.check === "refusal" ? this.#writtenByRefused : this.#namespaceChanged;
+    const check = this.#checks[mutant.check];
     const [wrong, twin] = [await check(mutant.patch), await check(null)];
     const found = wrong === null ? NOT_FOUND : { seed: 1, detail: wrong };
     return { ...found, twinFailed: twin === null ? [] : [1] };
@@ -272,10 +278,7 @@ export class ScriptHunt {
       await shard.acquire({ node: "n", observedEpoch: 0, leaseMs: LEASE_MS });
       for (const foreign of [at.inbox, at.outbox, at.acks, at.lanes, at.dead, at.ids(key), at.transcript(key)]) {
         await this.#raw.sadd(foreign, "foreign");
-        const kind = await shard.commit(commit).then(
-          (reply) => reply.kind,
-          () => "refused",
-        );
+        const kind = await kindOf(shard.commit(commit));
         if (kind !== "refused") return `with a foreign type in ${foreign} it is ${kind}`;
         const [record, n] = [await this.#raw.exists(at.record(key)), await this.#raw.hget(at.owner, "n")];
         if (record !== 0 || n !== "0") return `with a foreign type in ${foreign} it is refused and has written`;
@@ -307,6 +310,32 @@ export class ScriptHunt {
     }
   };
 
+  /** At its limit Redis refuses appends whole, and lets shards be taken over and commits free what is full. */
+  readonly #wrongWhenFull = async (patch: Patch | null): Promise<string | null> => {
+    const store = new PatchedStore(this.#path, this.#newNamespace(), patch);
+    const shard = store.shard(0);
+    const bytes = Buffer.from("batch");
+    try {
+      await shard.append(bytes, INBOX_BYTES_MAX);
+      await this.#raw.config("SET", "maxmemory", 1);
+      const said = [
+        await kindOf(shard.acquire({ node: "n", observedEpoch: 0, leaseMs: LEASE_MS })),
+        await kindOf(shard.commit({ ...fullCommit(), conversations: [] })),
+        await kindOf(shard.append(bytes, INBOX_BYTES_MAX)),
+      ].join(", ");
+      return said === "acquired, applied, refused" ? null : `it says ${said}`;
+    } finally {
+      await this.#raw.config("SET", "maxmemory", 0);
+      store.close();
+    }
+  };
+
+  readonly #checks: Readonly<Record<Exclude<Check, "fuzz">, (patch: Patch | null) => Promise<string | null>>> = {
+    refusal: this.#writtenByRefused,
+    memory: this.#wrongWhenFull,
+    namespace: this.#namespaceChanged,
+  };
+
   #newNamespace(): string {
     this.#stores += 1;
     return `mutant${this.#stores}`;
@@ -314,6 +343,13 @@ export class ScriptHunt {
 }
 
 const LEASE_MS = 60_000;
+const INBOX_BYTES_MAX = 1_000;
+
+const kindOf = (reply: Promise<{ readonly kind: string }>): Promise<string> =>
+  reply.then(
+    ({ kind }) => kind,
+    () => "refused",
+  );
 
 /** One that touches every kind of key. */
 function fullCommit(): Commit {
