@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { EVIDENCE_FLAGS } from "../../scripts/evidence.mjs";
 import { describeProgram } from "../../src/cli/program.ts";
 import { anchors, type CodeBlock, codeBlocks, localLinks, type Page, pages, prose, ROOT } from "./support/markdown.ts";
 
@@ -16,6 +17,7 @@ const all = pages();
 const blocks = all.flatMap(codeBlocks);
 const inLanguage = (...languages: readonly string[]): readonly CodeBlock[] =>
   blocks.filter(({ language }) => languages.includes(language));
+const evidenceFlags = Object.keys(EVIDENCE_FLAGS).map((name) => `--${name}`);
 
 test("README is there, with code to check", () => {
   expect(all.map(({ path }) => path)).toContain("README.md");
@@ -101,15 +103,16 @@ describe("commands that the pages name", () => {
       "--help",
       ...benchFlags("bench"),
       ...benchFlags("children"),
+      ...evidenceFlags,
     ]);
     expect(bare.filter((flag) => !known.has(flag) && !ofOthers.has(flag))).toEqual([]);
   });
 
   test.each([
-    ["bench", "npm run bench --"],
-    ["children", "npm run bench:children --"],
-  ])("have flags that the benchmark %s has", (name, command) => {
-    const known = benchFlags(name);
+    ["npm run bench --", benchFlags("bench")],
+    ["npm run bench:children --", benchFlags("children")],
+    ["npm run evidence --", evidenceFlags],
+  ])("have flags that %s has", (command, known) => {
     const runs = everything.filter((text) => text.includes(command));
     const flags = runs.flatMap((text) => text.match(/(?<=\s)--[a-z-]+/g) ?? []);
     expect(flags).not.toEqual([]);
