@@ -59,6 +59,19 @@ const channels: readonly Omit<WorldMutant, "port">[] = [
     }),
   },
   {
+    name: "a send carries the body of the one before",
+    breaks: "P4: right key, wrong reply",
+    rules: ["reply"],
+    options: sending((channel) => {
+      let before: Uint8Array | null = null;
+      return (delivery, signal) => {
+        const body = before ?? delivery.body;
+        before = delivery.body;
+        return channel.send({ ...delivery, body }, signal);
+      };
+    }),
+  },
+  {
     name: "the key does not name the conversation",
     breaks: "B16: two conversations share keys",
     rules: ["bytes"],
