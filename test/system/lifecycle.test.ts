@@ -13,6 +13,7 @@ import { isNothing, StoreView } from "./support/store-view.ts";
 import { allAnswered, expectPromiseKept, senderReaches, Traffic } from "./support/traffic.ts";
 
 const SOON_MS = 30_000;
+const REFUSED_OFTEN_MS = 300_000;
 const DRAIN_MS = 10_000;
 /** Stopping the embedded Redis and the process itself comes after the drain. */
 const AFTER_DRAIN_MS = 5_000;
@@ -303,7 +304,9 @@ describe("a user's text is in no log", () => {
     };
     const answered = async (): Promise<void> => {
       const delivered = async (): Promise<boolean> => (await traffic.sink.ask("status", undefined)).delivered === sent;
-      await until(delivered, { what: `${sent} replies`, withinMs: SOON_MS, explain: () => runtime.lastWords() });
+      // Four attempts in ten fail here, and each failure of a reply doubles its wait: eight in a row are nearly a minute.
+      const withinMs = REFUSED_OFTEN_MS;
+      await until(delivered, { what: `${sent} replies`, withinMs, explain: () => runtime.lastWords() });
     };
 
     for (const text of ["hello", "throw", "step", "long", "date"]) await send(text);
