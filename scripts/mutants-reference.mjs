@@ -14,7 +14,7 @@ const HEAD = `# Mutants
 A test that cannot fail proves nothing. Each mutant breaks one thing on purpose and must be found; its twin, the same world without
 it, passes every seed up to the one that found it. The first seed depends on each detail of the runtime, so it is that of the last
 run of \`npm run mutants\`; \`npm test\` runs them all and holds the rest of this page to them.
-Which attack is answered by which mutant or test: [test/mutants](../test/mutants/README.md).
+Which attack is answered by which mutant or test: \`test/mutants/README.md\` in the repository.
 `;
 
 /**
@@ -44,8 +44,8 @@ export function mutantsReference({ world, scripts, borne, toldRule }, seedOf) {
   return `${HEAD}
 ## Ports
 
-${world.length} ways in which store, channel, wake-ups or environment break their contract, in the [simulated
-world](../test/simulation/README.md). "Found as" says which rules of its judge count as having found it.
+${world.length} ways in which store, channel, wake-ups or environment break their contract, in the simulated world of
+\`test/simulation\`. "Found as" says which rules of its judge count as having found it.
 
 ${table(["what it does", "port", "breaks", "found as", "first seed"], worldRows)}
 ## Scripts
