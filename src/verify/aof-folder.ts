@@ -7,9 +7,9 @@
 
 import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
 import { basename, join } from "node:path";
+import { VerifyInputError } from "../errors.ts";
 import { type Command, RespReader } from "./resp.ts";
 import type { Transaction } from "./store-log.ts";
-import { VerifyInputError } from "./verify-input-error.ts";
 
 const CHUNK_BYTES = 8 * 1_024 * 1_024;
 const FOLDER = "appendonlydir";

@@ -3,8 +3,8 @@
 
 import { closeSync, openSync, readSync } from "node:fs";
 import { StringDecoder } from "node:string_decoder";
+import { VerifyInputError } from "../errors.ts";
 import type { ClientLine, Fault } from "./history.ts";
-import { VerifyInputError } from "./verify-input-error.ts";
 
 const CHUNK_BYTES = 1_048_576;
 /** A line longer than this is no line of these formats, bytes. */

@@ -7,7 +7,6 @@
 // Rules, by the invariant of verdict.ts that they attack
 //   I1  turn-skipped     the cursor passed a message that no turn consumed and that is no duplicate
 //       let-go           an inbox entry went before the commit that decided its message
-//       vanished         a message was admitted, is not decided, and is not in the inbox any more
 //   I2  turn-doubled     a message was consumed again within the time and the number of ids that duplicates are known for
 //   I3  turn-phantom     a turn consumed what is not in the inbox between the cursors
 //   I4  turn-order       turns consumed in another order than the inbox has
@@ -23,7 +22,7 @@
 //       cursor-astray    the cursor stands where no message of the conversation is
 //       out-seq          outSeq did not rise by the number of replies, or replies are not numbered one after the other
 //       born             a record of the same conversation has another beginning
-//       record-damaged   the stored bytes are no record
+//       record-damaged   the stored bytes are no record, or it was removed
 //   I14 waits            a message is still in the inbox at the end
 
 import type { Hash64 } from "../domain/hash.ts";
@@ -35,7 +34,6 @@ import type { Violation } from "./judge.ts";
 export type LogRule =
   | "turn-skipped"
   | "let-go"
-  | "vanished"
   | "turn-doubled"
   | "turn-phantom"
   | "turn-order"
@@ -329,33 +327,19 @@ function isRemembered(earlier: FormerTurn, second: number, count: number, option
   return (second - earlier.second) * 1_000 <= options.dedupeMs && count - earlier.number <= options.dedupeMax;
 }
 
-function* leftovers(
-  view: LogView,
-  { isWhole, complete }: LogOptions & { complete: boolean },
-  say: Say,
-): Iterable<Violation> {
+function* leftovers(view: LogView, { complete }: { readonly complete: boolean }, say: Say): Iterable<Violation> {
   let cursor: Position | undefined;
   for (const { record } of view.commits) if (record !== null && typeof record !== "string") cursor = record.cursor;
   const places = new Map(view.asides.length > 0 ? view.admitted.map((each) => [placeOf(each.position), each]) : []);
   const atPlace = (at: Position): Admitted[] => [places.get(placeOf(at))].filter((found) => found !== undefined);
-  const excused = new Set<string>();
   for (const aside of view.asides) {
-    if (aside.kind === "waiting") excused.add(placeOf(aside.position!));
     if (aside.kind === "let-go") {
-      excused.add(placeOf(aside.position!));
       const detail = `the inbox entry ${formatEntryId(aside.position!.entry)} went before its message was decided`;
       yield say("let-go", detail, [...atPlace(aside.position!), aside]);
     } else if (aside.kind === "waiting" && complete && (!cursor || comparePositions(aside.position!, cursor) > 0)) {
       const detail = `the message at ${placeOf(aside.position!)} is still in the inbox`;
       yield say("waits", detail, [...atPlace(aside.position!), aside]);
     }
-  }
-  if (!isWhole) return;
-  for (let i = view.admitted.length - 1; i >= 0; i -= 1) {
-    const message = view.admitted[i]!;
-    if (cursor && comparePositions(message.position, cursor) <= 0) return;
-    if (excused.has(placeOf(message.position))) continue;
-    yield say("vanished", `${message.id} was admitted, is not decided and not in the inbox`, [message]);
   }
 }
 

@@ -4,7 +4,7 @@
 //   R1. Whatever the chunks are, the same commands come out, each with the byte it began at.
 //   R2. What is not the beginning of a command is never skipped: it is an error that names the byte.
 
-import { VerifyInputError } from "./verify-input-error.ts";
+import { VerifyInputError } from "../errors.ts";
 
 export interface Command {
   /** Of its first byte in the file. */

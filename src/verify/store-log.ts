@@ -107,6 +107,10 @@ export class StoreLog {
         for (let i = 0; i + 1 < args.length; i += 2) this.#set(args[i]!, args[i + 1]!, pendingOf);
         continue;
       }
+      if (name === "DEL" || name === "UNLINK") {
+        for (const removed of args) this.#delete(removed, at, pendingOf);
+        continue;
+      }
       const place = args[0] && this.#placeOf(args[0]);
       if (!place) {
         if (name === "HSET") this.#meta(args);
@@ -199,6 +203,15 @@ export class StoreLog {
       const pending = pendingOf(place.shard, place.key);
       pending.decided = slotsOf(value);
       pending.isRewrite = true;
+    }
+  }
+
+  /** No script does this to what it names: only ids and transcripts expire. */
+  #delete(name: Buffer, at: number, pendingOf: (shard: Shard, key: string) => Pending): void {
+    const place = this.#placeOf(name);
+    if (place?.what === "c") pendingOf(place.shard, place.key).record = "the record was removed";
+    if (place?.what === "inbox" || place?.what === "outbox") {
+      for (const entry of [...place.shard[place.what].keys()]) this.#remove(place.shard, place.what, entry, at);
     }
   }
 

@@ -36,7 +36,6 @@ export const INVARIANT_OF: Readonly<Record<AnyRule, string>> = {
   lost: "I1",
   "turn-skipped": "I1",
   "let-go": "I1",
-  vanished: "I1",
   doubled: "I2",
   "turn-doubled": "I2",
   phantom: "I3",

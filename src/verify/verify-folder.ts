@@ -4,6 +4,7 @@
 import { createHash } from "node:crypto";
 import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { VerifyInputError } from "../errors.ts";
 import { findAof, readAof } from "./aof-folder.ts";
 import { parseLine, readLines } from "./client-lines.ts";
 import {
@@ -11,6 +12,7 @@ import {
   type DeliveryAttempt,
   type Fault,
   type HistoryLine,
+  type MessageName,
   nameOf,
   type RequestAttempt,
   type SentMessage,
@@ -20,7 +22,6 @@ import { checkHistory } from "./judge.ts";
 import { Partitions } from "./partitions.ts";
 import { StoreLog } from "./store-log.ts";
 import { type AnyViolation, type Evidence, Findings, type Verdict } from "./verdict.ts";
-import { VerifyInputError } from "./verify-input-error.ts";
 
 /** Logs of this size are judged in one go; in memory they take about four times as much. */
 const PARTITION_BYTES = 128 * 1_048_576;
@@ -137,8 +138,7 @@ class Verification {
           break;
         case "attempt": {
           this.#figures.requestAttempts += 1;
-          const places = line.items.map(({ conversation }) => partitions.partitionOf(nameOf(line, conversation)));
-          for (const place of new Set(places)) partitions.add(place, line, text);
+          this.#addAttempt(line, partitions, text);
           break;
         }
         default:
@@ -151,6 +151,19 @@ class Verification {
           );
       }
     }
+  }
+
+  /** Each partition gets the items of its own conversations: order is a matter of one conversation. */
+  #addAttempt(line: RequestAttempt, partitions: Partitions<PartitionLine>, text: string): void {
+    if (partitions.count === 1) return partitions.add(0, line, text);
+    const shares = new Map<number, MessageName[]>();
+    for (const item of line.items) {
+      const place = partitions.partitionOf(nameOf(line, item.conversation));
+      const share = shares.get(place);
+      if (share) share.push(item);
+      else shares.set(place, [item]);
+    }
+    for (const [place, items] of shares) partitions.add(place, { ...line, items });
   }
 
   #judge(partitions: Partitions<PartitionLine>, evidence: Evidence): void {

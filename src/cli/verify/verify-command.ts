@@ -1,8 +1,7 @@
 // Verify command: reads a folder, prints the verdicts. What is wrong with the folder is one line on stderr and exit code 2.
 
-import { ConfigError } from "../../errors.ts";
+import { ConfigError, VerifyInputError } from "../../errors.ts";
 import { type VerifyReport, verifyFolder } from "../../verify/verify-folder.ts";
-import { VerifyInputError } from "../../verify/verify-input-error.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import type { Terminal } from "../terminal.ts";
 import { verifyText } from "./verify-text.ts";
