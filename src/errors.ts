@@ -171,3 +171,8 @@ export function severityOf(error: unknown): "retry" | "halt" | "crash" {
   if (!(error instanceof ColloquyError) || error instanceof StoreHangError) return "crash";
   return error.retryable ? "retry" : "halt";
 }
+
+/** A folder that cannot be verified: unreadable, damaged, or not in the format of docs/verify.md. Nothing was changed. */
+export class VerifyInputError extends ColloquyError {
+  readonly code = "ERR_VERIFY_INPUT";
+}

@@ -15,6 +15,7 @@ import { packageVersion } from "./package-version.ts";
 import type { StartParts } from "./start-command.ts";
 import type { Terminal } from "./terminal.ts";
 import type { TreeFlags } from "./tree/tree-command.ts";
+import type { VerifyFlags } from "./verify/verify-command.ts";
 
 type SettingFlags = readonly { readonly key: ConfigKey; readonly option: Option }[];
 
@@ -57,6 +58,7 @@ const EXAMPLES = `${START_EXAMPLES}  colloquy init my-bot                       
   colloquy chat                                           talk to what runs on port 4000
   colloquy tree --watch                                   what runs there, and what was restarted
   colloquy doctor                                         is this machine fit for it?
+  colloquy verify run/                                    was the promise kept in that run?
 `;
 
 const START_NOTES = `
@@ -91,6 +93,13 @@ From another machine COLLOQUY_ADMIN_TOKEN must be set, here and at the node.
 Exit codes: 0 drawn, 1 nothing answered or it may not be seen, 2 wrong usage. --watch goes on until ctrl-c.
 `;
 
+const VERIFY_NOTES = `
+The folder holds the .ndjson logs of clients, sink and faults, and the data folder or its appendonlydir, or some of these;
+docs/verify.md has the formats. It only reads, also beside a running colloquy. What was not in the folder is not checked.
+
+Exit codes: 0 nothing is violated, 1 an invariant is, 2 wrong usage, or a folder or log that cannot be read.
+`;
+
 /** What each command does; it resolves with the code to exit with. */
 export interface Commands {
   start(file: string, flags: ConfigFlags): Promise<ExitCode>;
@@ -98,6 +107,7 @@ export interface Commands {
   doctor(flags: DoctorFlags): Promise<ExitCode>;
   chat(flags: ChatFlags): Promise<ExitCode>;
   tree(flags: TreeFlags): Promise<ExitCode>;
+  verify(folder: string, flags: VerifyFlags): Promise<ExitCode>;
 }
 
 /** @returns the code to exit with; it never rejects */
@@ -117,6 +127,7 @@ export async function runProgram(terminal: Terminal, loadParts: () => Promise<St
       doctor: async (flags) => (await import("./doctor/doctor-command.ts")).doctor(flags, terminal),
       chat: async (flags) => (await import("./chat/chat-command.ts")).chat(flags, terminal),
       tree: async (flags) => (await import("./tree/tree-command.ts")).tree(flags, terminal),
+      verify: async (folder, flags) => (await import("./verify/verify-command.ts")).verify(folder, flags, terminal),
     },
     keep,
   );
@@ -193,6 +204,17 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .option("--json", "print the tree as one JSON object a line")
     .addHelpText("after", TREE_NOTES)
     .action((flags: TreeFlags) => keep(commands.tree(flags)));
+
+  program
+    .command("verify")
+    .description("Checks from the logs of a run whether the promise was kept.")
+    .argument("<folder>", "folder with the logs of a run and its append-only file")
+    .option("--fold", "the bot folds, so that its replies prove what it consumed")
+    .option("--incomplete", "the run was cut short: what is missing is no violation")
+    .option("--dedupe <minutes>", "how long the bot knows duplicates", "10")
+    .option("--json", "print one JSON object: ok, evidence, figures, and verdicts with their violations")
+    .addHelpText("after", VERIFY_NOTES)
+    .action((folder: string, flags: VerifyFlags) => keep(commands.verify(folder, flags)));
 
   for (const command of program.commands) command.showHelpAfterError(usageOf(command));
   return program;

@@ -11,7 +11,7 @@ const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 const page = read("docs/cli.md");
 const nothing = async () => 0 as const;
 const program = describeProgram(
-  { start: nothing, init: nothing, doctor: nothing, chat: nothing, tree: nothing },
+  { start: nothing, init: nothing, doctor: nothing, chat: nothing, tree: nothing, verify: nothing },
   async () => {},
 );
 

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { checkHistory, formatViolation, type Rule } from "../system/support/check-history.ts";
+import { checkHistory, formatViolation, type Rule } from "../../src/verify/judge.ts";
 import { FOLD_START, fold } from "../system/support/fold.ts";
 import type { DeliveryAttempt, History, RequestAttempt } from "../system/support/history.ts";
 import { sampleHistory, withText } from "./sample-history.ts";
 
 const rulesOf = (history: History, complete = true): Rule[] => [
-  ...new Set(checkHistory(history, { complete }).map(({ rule }) => rule)),
+  ...new Set(checkHistory(history, { complete }).map(({ rule }) => rule as Rule)),
 ];
 
 // --- a small history, written out so that each corruption is easy to see --------------------------------------------

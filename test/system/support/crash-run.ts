@@ -1,14 +1,14 @@
 // Crash run: a bot under load whose runtime, whose Redis, or both are killed with -9 again and again, each time while
 // requests wait for an answer, messages wait for their reply and replies wait for their acknowledgement. At the end the
-// history must be whole, and the store empty of unfinished work.
+// history must be whole, the log of Redis included, and the store empty of unfinished work.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Arena, freePort, signal, until } from "./arena.ts";
-import { nowUs } from "./history.ts";
+import { HistoryWriter, nowUs } from "./history.ts";
 import { type Random, seededRandom } from "./random.ts";
 import { RuntimeProcess } from "./runtime-process.ts";
 import { isNothing, StoreView } from "./store-view.ts";
-import { allAnswered, expectPromiseKept, missingOf, type Sender, senderReaches, Traffic } from "./traffic.ts";
+import { allAnswered, expectFolderKept, missingOf, type Sender, senderReaches, Traffic } from "./traffic.ts";
 
 export interface CrashPlan {
   readonly seed: number;
@@ -74,6 +74,7 @@ class CrashRun {
   readonly #store: StoreView;
   readonly #startMs = performance.now();
   readonly #kills: Kill[] = [];
+  readonly #faults: HistoryWriter;
   #startupKillsLeft: number;
   #runtime: RuntimeProcess;
 
@@ -86,6 +87,7 @@ class CrashRun {
     this.#data = arena.dataFolder("data");
     this.#store = StoreView.ofDataFolder(arena, this.#data);
     this.#startupKillsLeft = plan.startupKills;
+    this.#faults = new HistoryWriter(arena.path("faults.ndjson"));
     this.#runtime = this.#spawn();
   }
 
@@ -95,7 +97,7 @@ class CrashRun {
     const sender = await this.#traffic.send("m", { urls: [this.#runtime.url], conversations, messages });
     await this.#killAgainAndAgain(sender);
     await this.#settle(sender);
-    expectPromiseKept(this.#traffic.history());
+    expectFolderKept(this.#arena.folder);
     await this.#askOnceMoreAfterColdStart();
     return this.#report();
   }
@@ -134,6 +136,7 @@ class CrashRun {
       explain: () => this.#explain(),
     });
     const atUs = nowUs();
+    this.#faults.write({ kind: "fault", fault: "kill", target: kind, atUs });
     if (kind !== "redis") this.#runtime.killNow();
     if (kind !== "runtime") signal(ripe.redisPid, "SIGKILL");
     const [moment, heldBySink] = await Promise.all([sender.ask("at", atUs), this.#traffic.sink.ask("heldAt", atUs)]);
@@ -160,6 +163,7 @@ class CrashRun {
       this.#startupKillsLeft -= 1;
       const afterMs = this.#random.below(STARTUP_MS_MAX);
       await sleep(afterMs);
+      this.#faults.write({ kind: "fault", fault: "kill", target: "runtime, while it starts", atUs: nowUs() });
       await this.#runtime.kill();
       this.#say(`killed once more, ${afterMs} ms after its start`);
       this.#runtime = this.#spawn();
@@ -194,10 +198,11 @@ class CrashRun {
     const urls = [this.#runtime.url];
     const sender = await this.#traffic.send("last", { urls, conversations, messages: conversations });
     await this.#settle(sender);
-    expectPromiseKept(this.#traffic.history());
     const { code } = await this.#runtime.terminate();
     if (code !== 0) throw new Error(`SIGTERM ended it with ${code}\n${this.#runtime.lastWords()}`);
     if (this.#runtime.redisPid() !== undefined) throw new Error("its Redis outlived the SIGTERM");
+    this.#faults.close();
+    expectFolderKept(this.#arena.folder);
   }
 
   #spawn(): RuntimeProcess {

@@ -15,7 +15,7 @@ export class HandSender {
   /** One try. @param request tries of the same request share it */
   async try(url: string, request: string, batch: readonly Sendable[]): Promise<RequestAttempt> {
     for (const [i, { conversation, id, text }] of batch.entries()) {
-      this.#messages.set(`${id} ${conversation}`, { kind: "message", conversation, id, n: i + 1, text });
+      this.#messages.set(`${id} ${conversation}`, { kind: "message", bot: "fold", conversation, id, n: i + 1, text });
     }
     const sentUs = nowUs();
     const body = JSON.stringify(batch);
@@ -24,6 +24,7 @@ export class HandSender {
     const times = { sentUs, endedUs: nowUs() };
     const attempt: RequestAttempt = {
       kind: "attempt",
+      bot: "fold",
       request,
       attempt: this.#attempts.length + 1,
       purpose: "first",

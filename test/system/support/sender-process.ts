@@ -121,7 +121,7 @@ async function connection(): Promise<void> {
       continue;
     }
     for (const message of batch) {
-      log.write(message);
+      log.write({ ...message, bot: config.bot });
       messages.set(nameOf(message), { sentUs: nowUs(), acknowledgedUs: NEVER, answeredUs: NEVER });
     }
     requests += 1;
@@ -166,7 +166,7 @@ async function tryOnce(
   times.endedUs = nowUs();
   inFlight -= 1;
   const items = batch.map(({ conversation, id }) => ({ conversation, id }));
-  log.write({ kind: "attempt", ...about, items, ...times, outcome, status });
+  log.write({ kind: "attempt", bot: config.bot, ...about, items, ...times, outcome, status });
   return outcome;
 }
 

@@ -109,11 +109,15 @@ function lineOf(
   times: { receivedUs: number; answeredUs: number },
   status: number,
 ): DeliveryAttempt {
-  const { conversation, sequence, inReplyTo, text } = JSON.parse(body.toString()) as DeliveryAttempt;
+  const { bot, channel, conversation, sequence, inReplyTo, text } = JSON.parse(
+    body.toString(),
+  ) as Required<DeliveryAttempt>;
   const bodyHash = createHash("sha256").update(body).digest("hex");
   const key = String(request.headers["idempotency-key"]);
   return {
     kind: "delivery",
+    bot,
+    channel,
     key,
     conversation,
     sequence,

@@ -1,7 +1,9 @@
 // Traffic: senders and the sink of a run, as the test sees them.
 
+import { verifyText } from "../../../src/cli/verify/verify-text.ts";
+import { checkHistory, formatViolation, type Violation } from "../../../src/verify/judge.ts";
+import { verifyFolder } from "../../../src/verify/verify-folder.ts";
 import { type Arena, freePort } from "./arena.ts";
-import { checkHistory, formatViolation, type Violation } from "./check-history.ts";
 import { HelperProcess } from "./helper-process.ts";
 import { type History, readHistory } from "./history.ts";
 import type { SenderConfig, SenderStatus, SenderVerbs } from "./sender-process.ts";
@@ -14,6 +16,10 @@ export type Sink = HelperProcess<SinkVerbs>;
 const STUCK_MS = 60_000;
 const POLL_MS = 5;
 const VIOLATIONS_SHOWN = 5;
+/** The defaults of the http channel. */
+const DEDUPE_MS = 600_000;
+const DEDUPE_MAX = 4_096;
+const PROVABLE = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I14"];
 
 export class Traffic {
   readonly sink: Sink;
@@ -117,6 +123,17 @@ export const allAnswered = (status: SenderStatus): boolean => status.isDone;
 export function expectPromiseKept(history: History, complete = true): void {
   const violations = checkHistory(history, { complete });
   if (violations.length > 0) throw new Error(`the promise was broken ${told(violations)}`);
+}
+
+/**
+ * The same of everything that a run left in its folder, the append-only file of Redis included.
+ * @throws Error that shows the verdicts, if one is not what the folder can prove
+ */
+export function expectFolderKept(folder: string): void {
+  const report = verifyFolder(folder, { fold: true, complete: true, dedupeMs: DEDUPE_MS, dedupeMax: DEDUPE_MAX });
+  const held = report.verdicts.filter(({ status }) => status === "held").map(({ id }) => id);
+  const isSeen = report.figures.log !== null && report.figures.deliveries > 0 && report.evidence.log === "whole";
+  if (!report.ok || !isSeen || PROVABLE.some((id) => !held.includes(id))) throw new Error(verifyText(report));
 }
 
 /** What a run that is stuck leaves open, the first of it with its slice. */

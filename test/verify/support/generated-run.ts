@@ -1,0 +1,345 @@
+// Generated run: the logs and the append-only file of a run that kept its promise, made step by step, so that a test can change
+// one step and write the folder of a run that did not. The bytes are those of the runtime's own codecs.
+
+import { createHash } from "node:crypto";
+import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
+import { InboxBatch } from "../../../src/codec/inbox-codec.ts";
+import { encodeOutboxEntry } from "../../../src/codec/outbox-codec.ts";
+import { encodeRecord } from "../../../src/codec/record-codec.ts";
+import { type Hash64, halfSipHash64 } from "../../../src/domain/hash.ts";
+import { conversationKey, idempotencyKey } from "../../../src/domain/ids.ts";
+import { formatBorn, type Position } from "../../../src/domain/position.ts";
+import { type ConversationRecord, nextChain } from "../../../src/domain/record.ts";
+import { FOLD_START, type Fold, fold } from "../../../src/verify/fold.ts";
+import type { ClientLine, Fault } from "../../../src/verify/history.ts";
+
+export const HASH_KEY: Hash64 = { lo: 0x01020304, hi: 0x05060708 };
+const PREFIX = "colloquy:{00}";
+const STEP_US = 1_000;
+
+export interface WrittenTurns {
+  conversation: string;
+  record: ConversationRecord;
+  /** Ids that the commit decided, in order; null for a commit that only moves the cursor. */
+  decided: string[];
+  isRewrite?: boolean;
+  /** Bytes instead of the record's. */
+  damaged?: boolean;
+}
+
+export interface WrittenReply {
+  conversation: string;
+  born: string;
+  outSeq: number;
+  body: string;
+}
+
+export type Step =
+  | { kind: "acquire"; epoch: number; node: string }
+  | { kind: "append"; ms: number; messages: { conversation: string; id: string; text: string }[] }
+  | {
+      kind: "commit";
+      n: number;
+      ms: number;
+      turns: WrittenTurns[];
+      replies: WrittenReply[];
+      inboxDone: number[];
+      outboxDone: number[];
+      dead: { conversation: string; outSeq: number }[];
+      isForeign?: boolean;
+    };
+
+export type Append = Extract<Step, { kind: "append" }>;
+export type Commit = Extract<Step, { kind: "commit" }>;
+
+export interface Run {
+  steps: Step[];
+  lines: (ClientLine | Fault)[];
+}
+
+const id = (conversation: string) => ({ bot: "fold", channel: "http", conversation });
+export const keyOf = (conversation: string) => conversationKey(id(conversation));
+const hashOf = (messageId: string): Hash64 => halfSipHash64(HASH_KEY, Buffer.from(messageId));
+export const chainOf = (chain: Hash64, ids: readonly string[]): Hash64 =>
+  ids.reduce((before, messageId) => nextChain(before, hashOf(messageId), "turn"), chain);
+export const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+
+interface Conversation {
+  record: ConversationRecord | null;
+  fold: Fold;
+  count: number;
+}
+
+/**
+ * Makes a run batch by batch: a request of some messages, the commit of their turns, the delivery of their replies, and the
+ * commit that acknowledges these, together with the next turns.
+ */
+export class RunGenerator {
+  readonly #conversations = new Map<string, Conversation>();
+  readonly #names: readonly string[];
+  #ms = 1_700_000_000_000;
+  #us = 1_000;
+  #n = 0;
+  #request = 0;
+  #outboxDone: number[] = [];
+  #deliveries: ClientLine[] = [];
+
+  constructor(conversations: number) {
+    this.#names = Array.from({ length: conversations }, (_, i) => `c${i}`);
+  }
+
+  begin(): Run {
+    return { steps: [{ kind: "acquire", epoch: 1, node: "n1" }], lines: [] };
+  }
+
+  /** Another owner takes the shard. */
+  take(epoch: number): Run {
+    this.#n = 0;
+    this.#us += STEP_US;
+    const lines: Fault[] = [{ kind: "fault", fault: "kill", target: "runtime", atUs: this.#us }];
+    return { steps: [{ kind: "acquire", epoch, node: `n${epoch}` }], lines };
+  }
+
+  /** @param count messages, of conversations `from`, `from + 1`, ...; `repeats` of the first of them are sent once more */
+  batch(count: number, from: number, repeats = 0): Run {
+    const lines: ClientLine[] = this.#deliveries;
+    this.#us += STEP_US;
+    this.#request += 1;
+    const messages = Array.from({ length: count }, (_, i) => {
+      const conversation = this.#names[(from + i) % this.#names.length]!;
+      const state = this.#state(conversation);
+      state.count += 1;
+      return { conversation, id: `m${state.count}`, text: `text ${this.#request}-${i}` };
+    });
+    for (const message of messages) lines.push({ kind: "message", bot: "fold", ...message });
+    const items = messages.map(({ conversation, id: messageId }) => ({ conversation, id: messageId }));
+    const sent = { kind: "attempt", bot: "fold", request: `r${this.#request}`, items } as const;
+    const sentUs = this.#us;
+    lines.push({ ...sent, attempt: 1, purpose: "first", sentUs, endedUs: sentUs + 400, outcome: "ack", status: 202 });
+    if (repeats > 0) {
+      const again = { ...sent, items: items.slice(0, repeats), attempt: 2, purpose: "repeat" } as const;
+      lines.push({ ...again, sentUs: sentUs + 410, endedUs: sentUs + 420, outcome: "ack", status: 202 });
+    }
+    this.#ms += 3;
+    this.#us += STEP_US;
+    const append: Append = { kind: "append", ms: this.#ms, messages: [...messages, ...messages.slice(0, repeats)] };
+    return { steps: [append, this.#consume(append, count)], lines };
+  }
+
+  /** Acknowledges what is left. */
+  end(): Run {
+    const step: Commit = { ...this.#emptyCommit(), outboxDone: this.#outboxDone };
+    return { steps: [step], lines: this.#deliveries };
+  }
+
+  #consume(append: Append, fresh: number): Commit {
+    const commit = this.#emptyCommit();
+    commit.outboxDone = this.#outboxDone;
+    this.#outboxDone = [commit.ms];
+    this.#deliveries = [];
+    commit.inboxDone.push(append.ms);
+    const written = new Map<string, WrittenTurns>();
+    for (const [index, message] of append.messages.entries()) {
+      const { conversation } = message;
+      const state = this.#state(conversation);
+      const cursor: Position = { entry: { ms: append.ms, seq: 0 }, index };
+      const before = state.record ?? { seq: 0, outSeq: 0, cursor, born: cursor, chain: { lo: 0, hi: 0 } };
+      const turns = written.get(conversation) ?? { conversation, record: before, decided: [] };
+      written.set(conversation, turns);
+      if (index >= fresh) turns.record = { ...turns.record, cursor };
+      else {
+        turns.decided.push(message.id);
+        const chain = nextChain(before.chain, hashOf(message.id), "turn");
+        turns.record = { ...before, cursor, chain, seq: before.seq + 1, outSeq: before.outSeq + 1 };
+        commit.replies.push(this.#reply(message, turns.record, state));
+      }
+      state.record = turns.record;
+    }
+    commit.turns.push(...written.values());
+    return commit;
+  }
+
+  #reply(message: Append["messages"][number], record: ConversationRecord, state: Conversation): WrittenReply {
+    const { conversation } = message;
+    state.fold = fold(state.fold, message);
+    const text = JSON.stringify({ n: state.fold.n, mid: message.id, h: state.fold.h });
+    const { outSeq } = record;
+    const born = formatBorn(record.born);
+    const body = JSON.stringify({ ...id(conversation), sequence: outSeq, inReplyTo: message.id, text });
+    this.#deliveries.push({
+      kind: "delivery",
+      bot: "fold",
+      channel: "http",
+      key: idempotencyKey(id(conversation), born, outSeq),
+      conversation,
+      sequence: outSeq,
+      inReplyTo: message.id,
+      text,
+      bodyHash: sha256(body),
+      receivedUs: this.#us,
+      answeredUs: this.#us + 100,
+      status: 200,
+    });
+    this.#us += 200;
+    return { conversation, born, outSeq, body };
+  }
+
+  #emptyCommit(): Commit {
+    this.#n += 1;
+    this.#ms += 1;
+    return {
+      kind: "commit",
+      n: this.#n,
+      ms: this.#ms,
+      turns: [],
+      replies: [],
+      inboxDone: [],
+      outboxDone: [],
+      dead: [],
+    };
+  }
+
+  #state(conversation: string): Conversation {
+    const known = this.#conversations.get(conversation);
+    if (known) return known;
+    const fresh: Conversation = { record: null, fold: FOLD_START, count: 0 };
+    this.#conversations.set(conversation, fresh);
+    return fresh;
+  }
+}
+
+/** Three conversations, 24 messages, one take-over in the middle, some messages sent twice. */
+export function smallRun(): Run {
+  const generator = new RunGenerator(3);
+  const parts = [
+    generator.begin(),
+    generator.batch(4, 0),
+    generator.batch(6, 1, 2),
+    generator.take(2),
+    generator.batch(6, 0),
+    generator.batch(5, 2, 1),
+    generator.batch(3, 0),
+    generator.end(),
+  ];
+  return { steps: parts.flatMap(({ steps }) => steps), lines: parts.flatMap(({ lines }) => lines) };
+}
+
+// --- bytes ------------------------------------------------------------------------------------------------------------
+
+type Word = string | Uint8Array;
+
+function resp(words: readonly Word[]): Buffer {
+  const parts: Uint8Array[] = [Buffer.from(`*${words.length}\r\n`)];
+  for (const word of words) {
+    const bytes = typeof word === "string" ? Buffer.from(word) : word;
+    parts.push(Buffer.from(`$${bytes.length}\r\n`), bytes, Buffer.from("\r\n"));
+  }
+  return Buffer.concat(parts);
+}
+
+function slot(messageId: string): Buffer {
+  const { lo, hi } = hashOf(messageId);
+  const bytes = Buffer.alloc(16);
+  bytes.writeUInt32LE(lo, 0);
+  bytes.writeUInt32LE(hi, 4);
+  bytes.writeUInt32LE(1_700_000_000, 8);
+  return bytes;
+}
+
+/** The step as Redis logs it: what the script did, with the ids that it gave out. */
+export function bytesOf(step: Step): Buffer {
+  const commands = commandsOf(step);
+  return Buffer.concat(commands.length === 1 ? commands : [resp(["MULTI"]), ...commands, resp(["EXEC"])]);
+}
+
+function commandsOf(step: Step): Buffer[] {
+  switch (step.kind) {
+    case "acquire": {
+      const fields = ["node", step.node, "epoch", String(step.epoch), "n", "0", "lease_end", "1", "clean", "0"];
+      return [resp(["HSET", `${PREFIX}:owner`, ...fields])];
+    }
+    case "append": {
+      const batch = new InboxBatch();
+      for (const { conversation, ...message } of step.messages) batch.add(keyOf(conversation), message as never);
+      const entry = `${step.ms}-0`;
+      return [
+        resp(["XADD", `${PREFIX}:inbox`, entry, "b", batch.finish()]),
+        resp(["HSET", `${PREFIX}:owner`, "inbox_bytes", "1", "inbox_last", entry]),
+      ];
+    }
+    case "commit":
+      return commitCommands(step);
+  }
+}
+
+function commitCommands({ n, ms, turns, replies, inboxDone, outboxDone, dead, isForeign }: Commit): Buffer[] {
+  const records = turns.flatMap(({ conversation, record, damaged }) => {
+    const bytes = encodeRecord(record, 1, "{}");
+    if (damaged) bytes[6]! ^= 1;
+    return [`${PREFIX}:c:${keyOf(conversation)}`, bytes];
+  });
+  const ids = turns.flatMap(({ conversation, decided, isRewrite }) => {
+    const key = `${PREFIX}:ids:${keyOf(conversation)}`;
+    const bytes = Buffer.concat(decided.map(slot));
+    if (isRewrite) return [resp(["SET", key, bytes, "KEEPTTL"])];
+    return decided.length > 0 ? [resp(["APPEND", key, bytes]), resp(["PEXPIREAT", key, "1800000000000"])] : [];
+  });
+  const entry = encodeOutboxEntry(
+    replies.map(({ conversation, body, ...rest }) => ({ ...rest, key: keyOf(conversation), body: Buffer.from(body) })),
+  );
+  const letters = dead.map(({ conversation, outSeq }) =>
+    JSON.stringify({ direction: "out", ...id(conversation), born: "b", outSeq, reason: "terminal" }),
+  );
+  return [
+    ...(records.length > 0 ? [resp(["MSET", ...records])] : []),
+    ...ids,
+    ...(replies.length > 0 ? [resp(["XADD", `${PREFIX}:outbox`, `${ms}-0`, "b", entry])] : []),
+    ...(inboxDone.length > 0 ? [resp(["XDEL", `${PREFIX}:inbox`, ...inboxDone.map((at) => `${at}-0`)])] : []),
+    ...(outboxDone.length > 0 ? [resp(["XDEL", `${PREFIX}:outbox`, ...outboxDone.map((at) => `${at}-0`)])] : []),
+    ...letters.map((letter, i) => resp(["XADD", `${PREFIX}:dead`, `${ms}-${i}`, "b", letter])),
+    ...(isForeign ? [] : [resp(["HSET", `${PREFIX}:owner`, "n", String(n), "clean", "0", "lease_end", "1"])]),
+  ];
+}
+
+/** An RDB file without keys, as Redis 7.0 writes it for a new append-only file. */
+export const EMPTY_RDB: Buffer = Buffer.from(
+  "524544495330303130fa0972656469732d76657206372e302e3135fa0a72656469732d62697473c040fa056374696d65c26866046bfa08757365642d6d656dc2a0bf1000fa08616f662d62617365c001ff4095893c5fdac1c4",
+  "hex",
+);
+
+/** Takes parts of a run as they are made, and writes the folder that `colloquy verify` reads. */
+export class RunWriter {
+  readonly #aof: number;
+  readonly #logs: Readonly<Record<"clients" | "sink" | "faults", number>>;
+
+  constructor(folder: string, base: Buffer = EMPTY_RDB) {
+    const dir = join(folder, "data", "appendonlydir");
+    mkdirSync(dir, { recursive: true });
+    const manifest = ["file appendonly.aof.1.base.rdb seq 1 type b", "file appendonly.aof.1.incr.aof seq 1 type i", ""];
+    writeFileSync(join(dir, "appendonly.aof.manifest"), manifest.join("\n"));
+    writeFileSync(join(dir, "appendonly.aof.1.base.rdb"), base);
+    this.#aof = openSync(join(dir, "appendonly.aof.1.incr.aof"), "w");
+    const log = (name: string): number => openSync(join(folder, `${name}.ndjson`), "w");
+    this.#logs = { clients: log("clients"), sink: log("sink"), faults: log("faults") };
+    const hashKey = Buffer.alloc(8);
+    hashKey.writeUInt32LE(HASH_KEY.lo, 0);
+    hashKey.writeUInt32LE(HASH_KEY.hi, 4);
+    const meta = resp(["HSET", "colloquy:meta", "shards", "1", "schema_version", "1", "hash_key", hashKey]);
+    writeSync(this.#aof, Buffer.concat([resp(["SELECT", "0"]), meta]));
+  }
+
+  write({ steps, lines }: Run): void {
+    for (const step of steps) writeSync(this.#aof, bytesOf(step));
+    const texts = { clients: "", sink: "", faults: "" };
+    for (const line of lines) {
+      const log = line.kind === "delivery" ? "sink" : line.kind === "fault" ? "faults" : "clients";
+      texts[log] += `${JSON.stringify(line)}\n`;
+    }
+    for (const [log, text] of Object.entries(texts)) writeSync(this.#logs[log as keyof typeof texts], text);
+  }
+
+  close(): void {
+    for (const file of [this.#aof, ...Object.values(this.#logs)]) closeSync(file);
+  }
+}
