@@ -24,7 +24,7 @@ import { StoreLog } from "./store-log.ts";
 import { type AnyViolation, type Evidence, Findings, type Verdict } from "./verdict.ts";
 
 /** Logs of this size are judged in one go; in memory they take about four times as much. */
-const PARTITION_BYTES = 128 * 1_048_576;
+const PARTITION_BYTES = 24 * 1_048_576;
 const PARTITIONS_MAX = 512;
 const PROGRESS_BYTES = 16 * 1_048_576;
 
@@ -155,7 +155,10 @@ class Verification {
 
   /** Each partition gets the items of its own conversations: order is a matter of one conversation. */
   #addAttempt(line: RequestAttempt, partitions: Partitions<PartitionLine>, text: string): void {
-    if (partitions.count === 1) return partitions.add(0, line, text);
+    if (partitions.count === 1) {
+      partitions.add(0, line, text);
+      return;
+    }
     const shares = new Map<number, MessageName[]>();
     for (const item of line.items) {
       const place = partitions.partitionOf(nameOf(line, item.conversation));
