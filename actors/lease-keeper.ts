@@ -271,11 +271,17 @@ export class LeaseKeeper {
     return "fenced";
   }
 
-  /** Nobody listens any more once `over` aborts: a shard may be lost and acquired many times. */
+  /**
+   * Nobody listens any more once `over` aborts: a shard may be lost and acquired many times. The listeners are taken off by hand, since
+   * those that Node takes off for a `signal` are never collected if what they hold leads to that signal.
+   */
   #stopped(over: AbortSignal): Promise<"stopped"> {
+    const { signal } = this.#stop;
     return new Promise((resolve) => {
-      if (this.#stop.signal.aborted) resolve("stopped");
-      else this.#stop.signal.addEventListener("abort", () => resolve("stopped"), { once: true, signal: over });
+      const onStop = (): void => resolve("stopped");
+      if (signal.aborted) onStop();
+      signal.addEventListener("abort", onStop);
+      over.addEventListener("abort", () => signal.removeEventListener("abort", onStop));
     });
   }
 

@@ -51,13 +51,13 @@ export class HandlerWatch {
       initialState: () => this.#keep(() => bot.initialState()),
       ...(bot.migrate && { migrate: Object.fromEntries(migrate) }),
       onMessage: (state, message, ctx) => {
-        if (life !== this.#life) return NEVER;
+        if (life !== this.#life) return never();
         const run = this.#begin(message);
         try {
           const handled = bot.onMessage(state, message, ctx);
-          if (!isPromiseLike(handled)) return this.#ended(run, life, "returned") ? handled : NEVER;
+          if (!isPromiseLike(handled)) return this.#ended(run, life, "returned") ? handled : never();
           return Promise.resolve(handled).then(
-            (value) => (this.#ended(run, life, "returned") ? value : NEVER),
+            (value) => (this.#ended(run, life, "returned") ? value : never()),
             (error: unknown) => this.#failed(run, life, error),
           );
         } catch (error) {
@@ -101,7 +101,7 @@ export class HandlerWatch {
   }
 
   #failed(run: HandlerRun, life: number, error: unknown): Promise<never> {
-    if (!this.#ended(run, life, "failed")) return NEVER;
+    if (!this.#ended(run, life, "failed")) return never();
     this.#thrown.set(run.conversation, error);
     throw error;
   }
@@ -143,7 +143,8 @@ export class HandlerWatch {
   }
 }
 
-const NEVER: Promise<never> = new Promise(() => undefined);
+/** One for each that waits: what waits for a promise is kept as long as the promise. */
+const never = (): Promise<never> => new Promise(() => undefined);
 
 const isPromiseLike = (value: unknown): value is PromiseLike<unknown> =>
   typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";

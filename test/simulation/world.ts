@@ -340,17 +340,17 @@ class World {
             throw new Error("the handler's own failure");
           const { state: after, claims } = walk(state, message);
           this.#reached("S8 handler end", "before", life);
-          if (life.isDead) return NEVER;
+          if (life.isDead) return never();
           for (const claim of claims) ctx.reply(JSON.stringify(claim));
           this.#scheduler.afterwards(() => this.#reached("S8 handler end", "after", life));
           return after;
         };
         this.#reached("S7 handler start", "before", life);
-        if (life.isDead) return NEVER;
+        if (life.isDead) return never();
         this.#events += 1;
         this.#scheduler.afterwards(() => this.#reached("S7 handler start", "after", life));
         const hangs = this.#injector.strikes("handler hung", this.#weather.hang);
-        if (hangs && this.#random() < 0.3) return NEVER;
+        if (hangs && this.#random() < 0.3) return never();
         if (!hangs && this.#random() < 0.6) return turn();
         /** A late one comes when nobody waits for it any more. */
         const takesMs = hangs ? HANDLER_TIMEOUT_MS * (1 + this.#random()) : this.#random() * 200;
@@ -804,7 +804,8 @@ const nearChannel: Channel = {
   send: async () => ({ kind: "terminal", reason: "nothing of this channel is sent" }),
 };
 
-const NEVER: Promise<never> = new Promise(() => undefined);
+/** One for each that waits: what waits for a promise is kept as long as the promise. */
+const never = (): Promise<never> => new Promise(() => undefined);
 
 const nameOf = ({ bot, conversation }: Inbound["to"]): string => `${bot} ${conversation}`;
 
