@@ -1,6 +1,6 @@
 // K1 to K3 of actors/lease-keeper.ts: keepers of several nodes on one memory store and a virtual clock.
 
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { LeaseKeeper } from "../../actors/lease-keeper.ts";
 import { PartEnvironment } from "../../src/environment.ts";
 import { StoreCorruptError, StoreUnavailableError } from "../../src/errors.ts";
@@ -502,4 +502,43 @@ test("one that was closed while it asked for another epoch takes none any more, 
   a.away = false;
   await world.environment.pass(10_000);
   expect([a.kind, a.opened, world.epoch]).toEqual(["owned", [1, 2], 2]);
+});
+
+test("nothing of an epoch that is over is kept: each listener is taken off again, none of them by a signal", async () => {
+  const listening = { now: 0, bySignal: 0 };
+  const { addEventListener, removeEventListener } = AbortSignal.prototype;
+  const add = vi.spyOn(AbortSignal.prototype, "addEventListener").mockImplementation(function (
+    this: AbortSignal,
+    ...args: Parameters<typeof addEventListener>
+  ) {
+    listening.now += 1;
+    const options = args[2];
+    if (typeof options === "object" && options.signal !== undefined) listening.bySignal += 1;
+    addEventListener.apply(this, args);
+  });
+  const remove = vi.spyOn(AbortSignal.prototype, "removeEventListener").mockImplementation(function (
+    this: AbortSignal,
+    ...args: Parameters<typeof removeEventListener>
+  ) {
+    listening.now -= 1;
+    removeEventListener.apply(this, args);
+  });
+  try {
+    const world = new World();
+    const a = world.node("a");
+    await quiet();
+    const lose = async (n: number): Promise<void> => {
+      a.keeper.lost("fenced");
+      await world.environment.until(() => a.kind === "owned" && a.opened.length === n, 10_000, `opened ${n} times`);
+    };
+    await lose(2);
+    const before = listening.now;
+    for (let n = 3; n <= 22; n += 1) await lose(n);
+    // What listens for the end of an epoch goes with its signal; the rest must not grow.
+    expect(listening.now - before).toBeLessThanOrEqual(20);
+    expect(listening.bySignal).toBe(0);
+  } finally {
+    add.mockRestore();
+    remove.mockRestore();
+  }
 });
