@@ -1,7 +1,7 @@
 // Saboteur: makes the runtime's own code crash in the middle of its work, at a place nobody chose. What it hands out looks like
 // the environment and the counters of a node; once armed, one of the next looks at them throws.
 
-import type { Environment } from "../../src/environment.ts";
+import type { Environment, Timer } from "../../src/environment.ts";
 import type { Counters } from "../../src/metrics.ts";
 
 export class Sabotage extends Error {
@@ -13,6 +13,7 @@ export class Saboteur {
   readonly counters: Counters;
   /** Where it struck: what was looked at. */
   readonly struck: string[] = [];
+  readonly #timers = new Set<Timer>();
   #looksLeft: number | null = null;
 
   constructor(environment: Environment, counters: Counters) {
@@ -30,7 +31,20 @@ export class Saboteur {
         looked("random");
         return environment.random();
       },
-      after: (delayMs, run) => environment.after(delayMs, run),
+      after: (delayMs, run) => {
+        const inner = environment.after(delayMs, () => {
+          this.#timers.delete(timer);
+          run();
+        });
+        const timer = {
+          cancel: () => {
+            this.#timers.delete(timer);
+            inner.cancel();
+          },
+        };
+        this.#timers.add(timer);
+        return timer;
+      },
       soon: (run) => environment.soon(run),
     };
     this.counters = new Proxy(counters, {
@@ -39,6 +53,11 @@ export class Saboteur {
         return Reflect.set(target, name, value);
       },
     });
+  }
+
+  /** Timers that neither ran nor were taken back. */
+  get timers(): number {
+    return this.#timers.size;
   }
 
   /** @param looks how many more looks go well */

@@ -34,6 +34,8 @@ export type SabotagedVerbs = {
   readonly crashed: readonly [undefined, string | null];
 };
 
+const GONE_WITHIN_MS = 5_000;
+
 /** Of the built runtime, which sabotaged-runtime.mjs loads natively. */
 export interface BuiltRuntime {
   readonly createAppIn: typeof createAppIn;
@@ -58,6 +60,11 @@ export function runSabotaged(runtime: BuiltRuntime): void {
   });
 
   let before: readonly string[] = [];
+  const leftNow = (): string[] => {
+    const left = [...process.getActiveResourcesInfo()];
+    for (const name of [...before, "Immediate"]) if (left.includes(name)) left.splice(left.indexOf(name), 1);
+    return [...left, ...Array<string>(saboteur.timers).fill("timer of the runtime")];
+  };
 
   answerParent<SabotagedVerbs>({
     start: async () => {
@@ -76,9 +83,12 @@ export function runSabotaged(runtime: BuiltRuntime): void {
     stop: async () => {
       saboteur.disarm();
       await app.stop();
-      await new Promise((resolve) => setTimeout(resolve, 50)); // sockets that were destroyed are gone a moment later
-      const left = [...process.getActiveResourcesInfo()];
-      for (const name of [...before, "Timeout"]) if (left.includes(name)) left.splice(left.indexOf(name), 1);
+      const untilMs = performance.now() + GONE_WITHIN_MS;
+      let left = leftNow();
+      while (left.length > 0 && performance.now() < untilMs) {
+        await new Promise((resolve) => setImmediate(resolve)); // sockets that were destroyed are gone a moment later
+        left = leftNow();
+      }
       return left;
     },
     crashed: () => crash,
