@@ -2,11 +2,14 @@
 //
 // Invariants
 //   E1. `seq` and `outSeq` count committed turns and replies; they only rise within one life (`born`).
-//   E2. `cursor` is the last position consumed in any way; what stands at or below it never runs again.
+//   E2. `cursor` is the last position consumed in any way; what stands at or below it never runs again. It says nothing about the
+//       waiting list: what is on that is unfinished exactly as long as it is there.
 //   E3. State bytes are copied untouched unless a turn makes new ones; decoding them is part of a turn (R5).
 
+import type { OrderState } from "./external-order.ts";
 import type { Hash64 } from "./hash.ts";
 import { halfSipHash64 } from "./hash.ts";
+import type { Plain } from "./plain-data.ts";
 import type { Position } from "./position.ts";
 
 export interface ConversationRecord {
@@ -17,7 +20,78 @@ export interface ConversationRecord {
   readonly born: Position;
   /** Links every turn to all before it, so that a checker can see each one in the log. */
   readonly chain: Hash64;
+  /** What only some conversations have at some times; null for the others. */
+  readonly extra: RecordExtra | null;
 }
+
+/** Members that are absent say that there is nothing of the kind. */
+export interface RecordExtra {
+  readonly waiting?: WaitingList;
+  readonly halt?: Halt;
+  readonly openTurn?: OpenTurn;
+  readonly order?: OrderState;
+  /** Notices to the bot that no turn has consumed, oldest first. They come before any message. */
+  readonly notices?: readonly Notice[];
+  /** It runs in a group of so many because one of them may be what ends the process; 1 is alone. */
+  readonly suspect?: number;
+}
+
+/** The extent of a conversation's waiting list. */
+export interface WaitingList {
+  /** The id that the next message on it will have; never used before. */
+  readonly nextId: number;
+  readonly count: number;
+  readonly bytes: number;
+  /** Its conversation is told to be at its bound. */
+  readonly isFull: boolean;
+}
+
+export const HALT_REASONS = ["poison", "gap", "crashing", "full"] as const;
+/**
+ * `poison`: the message at the head failed for good. `gap`: a number of the outside is missing. `crashing`: the runtime's own code
+ * failed on it too often. `full`: what should become a dead letter finds no room.
+ */
+export type HaltReason = (typeof HALT_REASONS)[number];
+
+export interface Halt {
+  readonly reason: HaltReason;
+  /** ms since the Unix epoch. */
+  readonly sinceMs: number;
+  /** Never a user's words. */
+  readonly why: string;
+}
+
+/** A turn that was begun and has not ended: what of it must outlive this process. */
+export interface OpenTurn {
+  readonly position: Position;
+  /** Runs of the handler that failed. */
+  readonly attempts: number;
+  /** Ends of the process while nothing but this turn ran. */
+  readonly deaths: number;
+  readonly firstFailedAtMs: number | null;
+  /** When the next attempt is due; also the generation of its clock. */
+  readonly nextAtMs: number | null;
+  /** Of the last attempt; never a user's words. */
+  readonly error: string | null;
+  /** Replies of this turn that were committed by `replyNow`. */
+  readonly repliesOut: number;
+  readonly steps: readonly JournaledStep[];
+}
+
+/** The result of a side effect. `index` counts the steps that the turn began, from 0. */
+export interface JournaledStep {
+  readonly index: number;
+  readonly name: string;
+  /** How many steps of this name came before it in the turn. */
+  readonly occurrence: number;
+  /** Absent for undefined. */
+  readonly result?: Plain;
+}
+
+/** What a bot with ordering `available` is told when something was set aside. */
+export type Notice =
+  | { readonly kind: "gap"; readonly position: Position; readonly from: number; readonly to: number }
+  | { readonly kind: "poisoned"; readonly position: Position; readonly id: string; readonly error: string };
 
 /** A bot's state as stored: JSON in UTF-8, and the bot version that wrote it. */
 export interface StoredState {
@@ -29,9 +103,26 @@ export type TurnOutcome = "turn" | "dead" | "late" | "skipped";
 
 const OUTCOME_CODE: Readonly<Record<TurnOutcome, number>> = { turn: 1, dead: 2, late: 3, skipped: 4 };
 
+export const NO_OPEN_TURN: Omit<OpenTurn, "position"> = Object.freeze({
+  attempts: 0,
+  deaths: 0,
+  firstFailedAtMs: null,
+  nextAtMs: null,
+  error: null,
+  repliesOut: 0,
+  steps: [],
+});
+
 /** The record of a conversation whose first message stands at `born`. Its cursor is below every position. */
 export function newRecord(born: Position): ConversationRecord {
-  return { seq: 0, cursor: { entry: { ms: 0, seq: 0 }, index: -1 }, outSeq: 0, born, chain: { lo: 0, hi: 0 } };
+  return {
+    seq: 0,
+    cursor: { entry: { ms: 0, seq: 0 }, index: -1 },
+    outSeq: 0,
+    born,
+    chain: { lo: 0, hi: 0 },
+    extra: null,
+  };
 }
 
 /** HalfSipHash of (id hash, outcome) under the chain so far. */
@@ -58,10 +149,20 @@ export function afterTurn(
     outSeq: record.outSeq + replies,
     born: record.born,
     chain: nextChain(record.chain, idHash, "turn"),
+    extra: record.extra,
   };
 }
 
 /** The record after a message was consumed without a turn of its own, e.g. dropped as a duplicate. */
 export function afterDrop(record: ConversationRecord, position: Position): ConversationRecord {
   return { ...record, cursor: position };
+}
+
+/** The record with these parts of its extra set; undefined takes one away. */
+export function withExtra(
+  record: ConversationRecord,
+  parts: { readonly [Key in keyof RecordExtra]?: RecordExtra[Key] | undefined },
+): ConversationRecord {
+  const entries = Object.entries({ ...record.extra, ...parts }).filter(([, value]) => value !== undefined);
+  return { ...record, extra: entries.length === 0 ? null : (Object.fromEntries(entries) as RecordExtra) };
 }
