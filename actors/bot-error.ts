@@ -19,3 +19,19 @@ function firstFrame({ name, message, stack = "" }: Error): string | undefined {
   const behind = from < 0 ? "" : stack.slice(from + header.length);
   return behind.startsWith("\n    at ") ? behind.split("\n", 2)[1]!.trim() : undefined;
 }
+
+/** One line of what `describeBotError` says, for the record. */
+export function shortBotError(error: unknown): string {
+  const { name, code, at } = describeBotError(error) as { name?: string; code?: string; at?: string };
+  return [name, code, at]
+    .filter((part) => part !== undefined)
+    .join(" ")
+    .slice(0, ERROR_TEXT_MAX);
+}
+
+/** In full, with what the bot wrote into it: only for where the message itself stands, too. */
+export function fullBotError(error: unknown): string {
+  return String(error instanceof Error ? (error.stack ?? error) : error).slice(0, ERROR_TEXT_MAX * 4);
+}
+
+const ERROR_TEXT_MAX = 500;

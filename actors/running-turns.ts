@@ -1,5 +1,6 @@
 // Running turns: the node's bound on handlers that wait for something, and the clock that ends those that take too long.
 
+import type { ConversationKey } from "../src/domain/ids.ts";
 import type { Environment, Timer } from "../src/environment.ts";
 import type { Turn } from "./turn.ts";
 
@@ -11,6 +12,7 @@ export class RunningTurns {
   readonly #turns = new Set<Turn>();
   readonly #waiting = new Set<() => void>();
   #sweep: Timer | null = null;
+  #alone: ConversationKey | null = null;
 
   constructor(environment: Environment, max: number) {
     this.#environment = environment;
@@ -18,7 +20,19 @@ export class RunningTurns {
   }
 
   get hasRoom(): boolean {
-    return this.#turns.size < this.#max;
+    return this.#turns.size < this.#max && this.#alone === null;
+  }
+
+  /** Whether a turn of this conversation may begin now. */
+  hasRoomFor(key: ConversationKey): boolean {
+    if (this.#alone === null) return this.#turns.size < this.#max;
+    return this.#alone === key && this.#turns.size === 0;
+  }
+
+  /** From now on only this conversation begins a turn, once those under way have ended; null: all may again. */
+  leaveAlone(key: ConversationKey | null): void {
+    this.#alone = key;
+    this.#wakeNext();
   }
 
   /** Calls back once, when there is room again. */
@@ -39,7 +53,7 @@ export class RunningTurns {
 
   /** One at a time, as long as there is room: who is woken may need no place, or may have been stopped meanwhile. */
   #wakeNext(): void {
-    if (!this.hasRoom) return;
+    if (!this.hasRoom && (this.#alone === null || this.#turns.size > 0)) return;
     for (const wake of this.#waiting) {
       this.#waiting.delete(wake);
       wake();

@@ -25,6 +25,14 @@ export interface Counters {
   delivered: number;
   failedDeliveries: number;
   deadLetters: number;
+  /** Messages that failed for good. */
+  poisoned: number;
+  /** Conversations that halted. */
+  halts: number;
+  /** Numbers of the outside, or runs of them, that were found missing. */
+  gaps: number;
+  /** Messages moved to a waiting list. */
+  moved: number;
   readonly timings: Timings;
 }
 
@@ -93,6 +101,10 @@ export function newCounters(): Counters {
     delivered: 0,
     failedDeliveries: 0,
     deadLetters: 0,
+    poisoned: 0,
+    halts: 0,
+    gaps: 0,
+    moved: 0,
     timings: {
       admission: new Durations(),
       turn: new Durations(),
@@ -170,6 +182,13 @@ export const COUNTERS: Readonly<Record<CountName, MetricSpec>> = {
   },
   failedDeliveries: counter("deliveries_failed", "Attempts at sending a reply that failed or stayed unclear"),
   deadLetters: counter("dead_letters", "Messages and replies set aside by this process"),
+  poisoned: counter(
+    "messages_poisoned",
+    "Messages that failed for good: their conversation halted, or they became dead letters",
+  ),
+  halts: counter("conversations_halted", "Conversations that halted, for whatever reason"),
+  gaps: counter("gaps", "Missing numbers of the outside whose time was up"),
+  moved: counter("messages_moved", "Messages moved to a waiting list, since their conversation could not take them"),
 };
 
 export const HISTOGRAMS: Readonly<Record<keyof Timings, MetricSpec>> = {

@@ -222,26 +222,37 @@ function decodeFrame(bytes: Buffer, start: number, end: number, place: Place, ha
       };
     case KIND.control:
       return { kind: "control", ...place, key, control: JSON.parse(bytes.toString("utf8", dataStart, end)) as Control };
-    case KIND.message:
+    case KIND.message: {
+      const extra =
+        extraBytes === 0 ? null : (JSON.parse(bytes.toString("utf8", extraStart, dataStart)) as MessageExtra);
       return {
         kind: "message",
         position: place.position,
         source: place.source,
         key,
         id: bytes.toString("utf8", idStart, textStart),
-        idHash: halfSipHash64(hashKey, bytes, idStart, textStart),
+        idHash:
+          extra?.redrives === undefined
+            ? halfSipHash64(hashKey, bytes, idStart, textStart)
+            : halfSipHash64(hashKey, Buffer.from(`redrive:${extra.redrives}`)), // its own id was decided long ago
         bodyHash: crc32(bytes, textStart, end),
         sequence,
         sentAtMs,
         text: bytes.toString("utf8", textStart, extraStart),
         dataJson: dataStart === end ? NO_TEXT : bytes.toString("utf8", dataStart, end),
         bytes: end - start + FRAME_OVERHEAD_BYTES,
-        extra: extraBytes === 0 ? null : (JSON.parse(bytes.toString("utf8", extraStart, dataStart)) as MessageExtra),
+        extra,
+        waitingId: null,
       };
+    }
     default:
       return null;
   }
 }
+
+/** Size of what `encodeWaiting` makes. */
+export const waitingBytesOf = (message: Pick<InboxMessage, "bytes">): number =>
+  POSITION_BYTES + ENTRY_OVERHEAD_BYTES + message.bytes;
 
 /** A message as it stands on a waiting list, with the position that it was admitted at. */
 export function encodeWaiting(message: InboxMessage): Buffer {
@@ -257,18 +268,19 @@ export function encodeWaiting(message: InboxMessage): Buffer {
 }
 
 /**
- * @param source stands for the inbox entry, which is gone
+ * @param waitingId its id on the list
  * @throws CodecError if it was not made by `encodeWaiting`, or a bit of it changed
  */
-export function decodeWaiting(stored: Uint8Array, source: InboxEntry, hashKey: Hash64): InboxMessage {
+export function decodeWaiting(stored: Uint8Array, waitingId: number | null, hashKey: Hash64): InboxMessage {
   const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
   if (bytes.length <= POSITION_BYTES) throw new CodecError("a message on a waiting list is too short");
   const entry = { ms: bytes.readDoubleLE(0), seq: bytes.readDoubleLE(8) };
   const position: Position = { entry, index: bytes.readInt32LE(16) };
+  const source: InboxEntry = { id: entry, bytes: bytes.length, undecided: 1 }; // the entry itself is gone
   const { messages } = decodeInboxEntry(bytes.subarray(POSITION_BYTES), source, hashKey);
   const [message] = messages;
   if (message?.kind !== "message") throw new CodecError("a message on a waiting list does not match its checksum");
-  return { ...message, position, source };
+  return { ...message, position, waitingId };
 }
 
 /** The namespace's hash key as two halves. */

@@ -21,7 +21,7 @@ export interface OpenEntry {
   readonly waitingBytes: number;
   /** Failed runs of the message at the head. */
   readonly attempts?: number;
-  /** A turn was begun that a new owner must go on with, or a list that nothing stands in the way of. */
+  /** A new owner goes on with it by itself: nothing but time, or nothing at all, stands in its way. */
   readonly runs: boolean;
   /** It runs in a group of so many because one of them may be what ends the process. */
   readonly suspect?: number;

@@ -88,6 +88,8 @@ export interface InboxMessage {
   /** Size in the inbox entry. */
   readonly bytes: number;
   readonly extra: MessageExtra | null;
+  /** Where it stands on its conversation's waiting list; null while the inbox has it. */
+  readonly waitingId: number | null;
 }
 
 /** One reply of a turn, before the channel renders it. */

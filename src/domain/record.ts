@@ -10,7 +10,7 @@ import type { OrderState } from "./external-order.ts";
 import type { Hash64 } from "./hash.ts";
 import { halfSipHash64 } from "./hash.ts";
 import type { Plain } from "./plain-data.ts";
-import type { Position } from "./position.ts";
+import { formatBorn, type Position } from "./position.ts";
 
 export interface ConversationRecord {
   readonly seq: number;
@@ -136,16 +136,19 @@ export function nextChain(chain: Hash64, idHash: Hash64, outcome: TurnOutcome): 
 const scratch = new Uint8Array(9);
 const scratchView = new DataView(scratch.buffer);
 
-/** The record after a turn consumed the message at `position` and made `replies` replies. */
+/**
+ * The record after a turn made `replies` replies.
+ * @param position of the message that it consumed; null for one on the waiting list, which the cursor has passed, and for a notice
+ */
 export function afterTurn(
   record: ConversationRecord,
-  position: Position,
+  position: Position | null,
   idHash: Hash64,
   replies: number,
 ): ConversationRecord {
   return {
     seq: record.seq + 1,
-    cursor: position,
+    cursor: position ?? record.cursor,
     outSeq: record.outSeq + replies,
     born: record.born,
     chain: nextChain(record.chain, idHash, "turn"),
@@ -153,9 +156,60 @@ export function afterTurn(
   };
 }
 
-/** The record after a message was consumed without a turn of its own, e.g. dropped as a duplicate. */
-export function afterDrop(record: ConversationRecord, position: Position): ConversationRecord {
-  return { ...record, cursor: position };
+/** The record after a message was set aside for good: as a dead letter, by whatever rule. No turn of it counts. */
+export function afterSetAside(
+  record: ConversationRecord,
+  position: Position | null,
+  idHash: Hash64,
+  outcome: Exclude<TurnOutcome, "turn">,
+): ConversationRecord {
+  return { ...record, cursor: position ?? record.cursor, chain: nextChain(record.chain, idHash, outcome) };
+}
+
+/** The record after a message was consumed and left no trace in it, e.g. dropped as a duplicate. */
+export function afterDrop(record: ConversationRecord, position: Position | null): ConversationRecord {
+  return position === null ? record : { ...record, cursor: position };
+}
+
+export interface WaitingBounds {
+  readonly waitingMax: number;
+  readonly waitingBytesMax: number;
+}
+
+/** The record after the commit that moves the message at `position` to the waiting list, `bytes` long there (R1). */
+export function afterMove(
+  record: ConversationRecord,
+  position: Position,
+  bytes: number,
+  bounds: WaitingBounds,
+): ConversationRecord {
+  const before = record.extra?.waiting ?? EMPTY_LIST;
+  const count = before.count + 1;
+  const total = before.bytes + bytes;
+  const isFull = before.isFull || count >= bounds.waitingMax || total >= bounds.waitingBytesMax;
+  const waiting = { nextId: before.nextId + 1, count, bytes: total, isFull };
+  return { ...withExtra(record, { waiting }), cursor: position };
+}
+
+/** The record after one on the waiting list, `bytes` long there, was decided. It is at its bound until it is below half of it. */
+export function afterLeaving(record: ConversationRecord, bytes: number, bounds: WaitingBounds): ConversationRecord {
+  const before = record.extra?.waiting ?? EMPTY_LIST;
+  const count = before.count - 1;
+  if (count <= 0) return withExtra(record, { waiting: undefined });
+  const total = Math.max(0, before.bytes - bytes);
+  const isBelowHalf = count * 2 < bounds.waitingMax && total * 2 < bounds.waitingBytesMax;
+  const isFull = before.isFull && !isBelowHalf;
+  return withExtra(record, { waiting: { nextId: before.nextId, count, bytes: total, isFull } });
+}
+
+export const EMPTY_LIST: WaitingList = Object.freeze({ nextId: 1, count: 0, bytes: 0, isFull: false });
+
+/** The name of a halt: a verb that means this one and no later one repeats it. */
+export function haltName(record: ConversationRecord): string | null {
+  const { halt, openTurn, order } = record.extra ?? {};
+  if (halt === undefined) return null;
+  if (halt.reason === "gap") return `gap-${order?.epoch ?? 0}-${order?.next ?? 0}`;
+  return openTurn === undefined ? halt.reason : formatBorn(openTurn.position);
 }
 
 /** The record with these parts of its extra set; undefined takes one away. */

@@ -1,0 +1,158 @@
+// Pending heads: what was unfinished when the shard was acquired, and which of it may run, after processes that ended uncleanly while
+// it ran (DESIGN 5, Poison; attack H2). One for each life of the conversations of a shard.
+//
+// Invariants
+//   W1. After one unclean end nothing is held back; after more, a head that was pending then runs only in a group that one commit has
+//       marked, beside everything that came later.
+//   W2. The last of a group that halves runs alone in the process. Only that is charged for an end of the process.
+//   W3. What was pending is through when its inbox entries are done and its open conversations were decided: then unclean ends count
+//       from 0 again.
+
+import type { ConversationKey } from "../src/domain/ids.ts";
+import type { InboxEntry } from "../src/domain/message.ts";
+import { compareEntryIds, type EntryId, type Position } from "../src/domain/position.ts";
+import { SuspectGroups } from "../src/domain/suspects.ts";
+import type { Environment } from "../src/environment.ts";
+import type { Log } from "../src/log.ts";
+
+/** A conversation as this needs it. */
+export interface Head {
+  readonly key: ConversationKey;
+  /** Resolves when the mark is durable; stays pending in one that left. */
+  markSuspect(size: number, position: Position): Promise<void>;
+  wake(): void;
+}
+
+export interface PendingHeadsOptions {
+  readonly log: Log;
+  readonly uncleanEnds: number;
+  /** The highest id in the inbox when the shard was acquired. */
+  readonly horizon: EntryId;
+  readonly groupMax: number;
+  readonly environment: Environment;
+  /** Lets nothing else begin a turn in this process; null: everything may again. */
+  readonly leaveAlone: (key: ConversationKey | null) => void;
+  readonly onThrough: () => void;
+}
+
+const GATHER_MS = 50;
+
+export class PendingHeads {
+  readonly #options: PendingHeadsOptions;
+  #groups: SuspectGroups<ConversationKey>;
+  readonly #waiting = new Map<ConversationKey, { readonly head: Head; readonly position: Position }>();
+  /** Open conversations that go on by themselves and were not decided yet. */
+  readonly #open = new Set<ConversationKey>();
+  /** Those that ran alone when the process ended. */
+  readonly #diedAlone = new Set<ConversationKey>();
+  #entries = 0;
+  #isRead = false;
+  #isThrough: boolean;
+  #isGathering = false;
+  #alone: ConversationKey | null = null;
+
+  constructor(options: PendingHeadsOptions) {
+    this.#options = options;
+    this.#isThrough = options.uncleanEnds === 0;
+    this.#groups = new SuspectGroups({ uncleanEnds: options.uncleanEnds, marked: [], groupMax: options.groupMax });
+  }
+
+  /** Those that the index of the unfinished names and that go on by themselves, with the marks that they bear. */
+  recovered(open: readonly { readonly key: ConversationKey; readonly suspect: number | undefined }[]): void {
+    const { uncleanEnds, groupMax, log } = this.#options;
+    const marked = open.flatMap(({ key, suspect }) => (suspect === undefined ? [] : [{ key, size: suspect }]));
+    for (const { key } of open) this.#open.add(key);
+    if (uncleanEnds > 0) for (const { key, size } of marked) if (size === 1) this.#diedAlone.add(key);
+    this.#groups = new SuspectGroups({ uncleanEnds, marked, groupMax });
+    if (uncleanEnds > 1)
+      log.warn(
+        { uncleanEnds, marked: marked.length },
+        "the process ended more than once before what is pending was through: that runs in groups, to find what ends it",
+      );
+  }
+
+  mayRun(head: Head, position: Position): boolean {
+    if (this.#isThrough || !this.#isPending(head.key, position)) return true;
+    if (this.#groups.ask(head.key) === "free") return true;
+    this.#waiting.set(head.key, { head, position });
+    this.#gather();
+    return false;
+  }
+
+  /** Its turn was decided, it failed durably, or it halted. */
+  through(key: ConversationKey): void {
+    if (this.#isThrough) return;
+    this.#waiting.delete(key);
+    this.#groups.through(key);
+    this.#open.delete(key);
+    if (this.#alone === key) {
+      this.#alone = null;
+      this.#options.leaveAlone(null);
+    }
+    this.#nextGroup();
+    this.#look();
+  }
+
+  /** True once. */
+  diedAlone(key: ConversationKey): boolean {
+    return this.#diedAlone.delete(key);
+  }
+
+  /** An entry was handed to its conversations. */
+  read(entry: EntryId | null): void {
+    if (this.#isRead) return;
+    if (entry !== null && compareEntryIds(entry, this.#options.horizon) <= 0) this.#entries += 1;
+    if (entry === null || compareEntryIds(entry, this.#options.horizon) >= 0) this.#isRead = true;
+    this.#look();
+  }
+
+  /** Entries left the inbox. */
+  done(entries: readonly InboxEntry[]): void {
+    if (this.#isThrough) return;
+    for (const { id } of entries) if (compareEntryIds(id, this.#options.horizon) <= 0) this.#entries -= 1;
+    this.#look();
+  }
+
+  #isPending(key: ConversationKey, position: Position): boolean {
+    return this.#open.has(key) || compareEntryIds(position.entry, this.#options.horizon) <= 0;
+  }
+
+  /** Those that ask at about the same time are one group, and marked ones come before others. */
+  #gather(): void {
+    if (this.#isGathering) return;
+    this.#isGathering = true;
+    this.#options.environment.after(GATHER_MS, () => {
+      this.#isGathering = false;
+      this.#nextGroup();
+    });
+  }
+
+  /** W1: one commit marks them, and then they run. */
+  #nextGroup(): void {
+    const group = this.#groups.nextGroup();
+    if (group === null) return;
+    const members = group.keys.flatMap((key) => this.#waiting.get(key) ?? []);
+    this.#options.log.info({ size: group.size, conversations: members.length }, "a group of suspects runs");
+    const marks = members.map(({ head, position }) => head.markSuspect(group.size, position));
+    void Promise.all(marks).then(() => this.#run(group.keys));
+  }
+
+  /** W2 */
+  #run(keys: readonly ConversationKey[]): void {
+    this.#groups.marked(keys);
+    this.#alone = this.#groups.alone;
+    if (this.#alone !== null) this.#options.leaveAlone(this.#alone);
+    for (const key of keys) {
+      const waiting = this.#waiting.get(key);
+      this.#waiting.delete(key);
+      waiting?.head.wake();
+    }
+  }
+
+  /** W3 */
+  #look(): void {
+    if (this.#isThrough || !this.#isRead || this.#entries > 0 || this.#open.size > 0) return;
+    this.#isThrough = true;
+    this.#options.onThrough();
+  }
+}
