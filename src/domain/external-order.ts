@@ -1,5 +1,7 @@
 // External order: what a channel promises about the numbers that its messages bear, and what a conversation keeps of them.
 
+import type { InboxMessage } from "./message.ts";
+
 /** Declared per channel; every channel without one has `arrival`. */
 export type ExternalOrder =
   /** As they come in. A message's `sequence` is only stored. */
@@ -24,10 +26,30 @@ export interface OrderState {
   readonly epoch: number;
   /** contiguous: the number that comes next; monotonic: one more than the highest that was processed; null before the first. */
   readonly next: number | null;
+  /** When an operator asked to wait for a missing number once more, ms since the Unix epoch; the gap clock starts there. */
+  readonly retriedAtMs?: number;
 }
 
 /** Order goes by these two, in this order. */
 export interface ExternalPlace {
   readonly epoch: number;
   readonly sequence: number;
+}
+
+export function comparePlaces(a: ExternalPlace, b: ExternalPlace): number {
+  return a.epoch - b.epoch || a.sequence - b.sequence;
+}
+
+/**
+ * Null for a message that the outside gave no number, and for a redriven one: its place was decided when it became a dead letter,
+ * and an operator asked for it to run now.
+ */
+export function placeOf(message: Pick<InboxMessage, "sequence" | "extra">): ExternalPlace | null {
+  if (message.sequence === undefined || message.extra?.redrives !== undefined) return null;
+  return { epoch: message.extra?.epoch ?? 0, sequence: message.sequence };
+}
+
+/** What a conversation keeps once the message at `place` is decided, whatever became of it. */
+export function orderPast(place: ExternalPlace): OrderState {
+  return { epoch: place.epoch, next: place.sequence + 1 };
 }
