@@ -160,6 +160,12 @@ export function inboxBytesMax(key: ConversationKey, message: Inbound): number {
   return fixed + (units + json) * UTF8_BYTES_PER_UNIT;
 }
 
+/** Upper bound of what `addTimer` takes of an entry. */
+export function timerBytesMax({ key, name }: Pick<TimerMessage, "key" | "name">): number {
+  const fixed = ENTRY_OVERHEAD_BYTES + FRAME_OVERHEAD_BYTES + FIXED_BYTES + OPTIONAL_BYTES;
+  return fixed + (key.length + name.length) * UTF8_BYTES_PER_UNIT;
+}
+
 export interface DecodedBatch {
   readonly messages: readonly MailboxMessage[];
   /** Payloads that fail their checksum or are of an unknown kind, as they were read. */

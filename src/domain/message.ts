@@ -114,4 +114,6 @@ export interface Delivery {
   readonly outSeq: number;
   readonly idempotencyKey: string;
   readonly body: Uint8Array;
+  /** The outbox entry that holds it: it only rises along a lane. */
+  readonly place?: EntryId;
 }
