@@ -93,7 +93,7 @@ export interface CommitterOptions {
   /** A timer is durable. */
   readonly onTimer: (atMs: number) => void;
   /** Messages to other conversations, sorted by the inbox that they go to. */
-  readonly sortSends: (sends: readonly Send[]) => SortedSends;
+  readonly sortSends: (sends: readonly Send[], n: number) => SortedSends;
   readonly onLost: (reason: LostReason) => void;
 }
 
@@ -323,7 +323,7 @@ export class Committer {
       return null;
     }
     const { deadDone, sends } = conversations;
-    const sorted = sends.length === 0 ? NO_SENDS : this.#options.sortSends(sends);
+    const sorted = sends.length === 0 ? NO_SENDS : this.#options.sortSends(sends, this.#n + 1);
     const replies = conversations.replies.concat(sorted.away);
     const inboxDoneBytes = inboxDone.reduce((sum, entry) => sum + entry.bytes, 0);
     const commit: Commit = {

@@ -46,6 +46,8 @@ export interface OwnershipOptions {
   readonly config: Config;
   readonly store: Store;
   readonly node: string;
+  /** Of this process. */
+  readonly incarnation: string;
   /** For a namespace that does not exist yet: 8 random bytes. */
   readonly newHashKey: Uint8Array;
   readonly families: ShardFamilies;
@@ -314,11 +316,12 @@ export class Ownership {
   }
 
   #keeper(shard: number, meta: NamespaceMeta): LeaseKeeper {
-    const { environment, log, node, config } = this.#options;
+    const { environment, log, node, incarnation, config } = this.#options;
     const keeper: LeaseKeeper = new LeaseKeeper({
       environment,
       log,
       node,
+      incarnation,
       leaseTtlMs: config.leaseTtlMs,
       store: this.#shardStore(shard),
       name: shardName(shard),
@@ -341,6 +344,9 @@ export class Ownership {
       config,
       store: this.#shardStore(index),
       hashKey: hashKeyOf(meta.hashKey),
+      index,
+      shards: meta.shards,
+      stores: (other) => this.#shardStore(other),
       families: this.#families,
       running: this.#running,
       counters: this.#options.counters,

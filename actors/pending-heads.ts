@@ -26,6 +26,8 @@ export interface Head {
 export interface PendingHeadsOptions {
   readonly log: Log;
   readonly uncleanEnds: number;
+  /** A process ended just before: not this one, acquiring again. */
+  readonly followsAnEnd: boolean;
   /** The highest id in the inbox when the shard was acquired. */
   readonly horizon: EntryId;
   readonly groupMax: number;
@@ -59,10 +61,10 @@ export class PendingHeads {
 
   /** Those that the index of the unfinished names and that go on by themselves, with the marks that they bear. */
   recovered(open: readonly { readonly key: ConversationKey; readonly suspect: number | undefined }[]): void {
-    const { uncleanEnds, groupMax, log } = this.#options;
+    const { uncleanEnds, followsAnEnd, groupMax, log } = this.#options;
     const marked = open.flatMap(({ key, suspect }) => (suspect === undefined ? [] : [{ key, size: suspect }]));
     for (const { key } of open) this.#open.add(key);
-    if (uncleanEnds > 0) for (const { key, size } of marked) if (size === 1) this.#diedAlone.add(key);
+    if (followsAnEnd) for (const { key, size } of marked) if (size === 1) this.#diedAlone.add(key);
     this.#groups = new SuspectGroups({ uncleanEnds, marked, groupMax });
     if (uncleanEnds > 1)
       log.warn(
@@ -91,6 +93,13 @@ export class PendingHeads {
     }
     this.#nextGroup();
     this.#look();
+  }
+
+  /** Nobody is held back by it any more. */
+  stop(): void {
+    this.#isThrough = true;
+    if (this.#alone !== null) this.#options.leaveAlone(null);
+    this.#alone = null;
   }
 
   /** True once. */

@@ -1,6 +1,6 @@
 // App: the composition root. Builds every stage, hands each its downstream, and gives them to the tree.
 
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import type { ConnectionOptions } from "bullmq";
 import { ActorSystem } from "../actors/actor-system.ts";
 import { Node } from "../actors/node.ts";
@@ -373,6 +373,7 @@ class ColloquyApp implements AppWithTree {
       actors: this.#actors,
       store: () => this.#store!,
       node: () => this.#folder!.nodeId,
+      incarnation: randomUUID(),
       newHashKey: randomBytes(8),
       bot: (name) => this.#bot(name),
       channel: (name) => this.#channels.get(name),
