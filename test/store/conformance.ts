@@ -12,6 +12,7 @@ import {
 } from "../../src/store/shard-store.ts";
 import { clockPasses } from "../support/clock-passes.ts";
 import type { StoreBackDoors } from "./back-doors.ts";
+import { asideConformance } from "./conformance-aside.ts";
 
 /** One implementation, with back doors that the port has not. */
 export interface StoreHarness extends StoreBackDoors {
@@ -111,12 +112,15 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
           clean: true,
           inboxBytes: 0,
           deadLetters: { count: 0, bytes: 0 },
+          uncleanEnds: 0,
         });
         expect(await shard.acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS })).toEqual({
           kind: "acquired",
           epoch: 1,
           wasClean: true,
           inboxBytes: 0,
+          uncleanEnds: 0,
+          inboxLast: ENTRY_ZERO,
         });
         const owner = await shard.owner();
         expect(owner).toMatchObject({ node: "a", epoch: 1, n: 0, clean: false });
@@ -298,6 +302,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
           clean: true,
           inboxBytes: 1,
           deadLetters: { count: 0, bytes: 0 },
+          uncleanEnds: 0,
         });
       });
 
@@ -660,6 +665,21 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
         }
         for (const { key: name } of stay) expect(names).toContain(name);
       });
+    });
+
+    asideConformance({
+      get harness() {
+        return harness;
+      },
+      get shard() {
+        return shard;
+      },
+      get shardNumber() {
+        return shardNumber;
+      },
+      acquired,
+      appended,
+      changesNothing,
     });
 
     test("conversation ids of any kind are stored under keys of their own", async () => {
