@@ -17,8 +17,8 @@ import { asideConformance } from "./conformance-aside.ts";
 /** One implementation, with back doors that the port has not. */
 export interface StoreHarness extends StoreBackDoors {
   readonly store: Store;
-  /** Everything that is stored, as comparable text. */
-  dump(): Promise<string>;
+  /** Everything that is stored of the shard and of what the namespace is made of, as comparable text. */
+  dump(shard: number): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -81,9 +81,9 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
       return reply.id;
     }
     async function changesNothing<Reply>(call: () => Promise<Reply>): Promise<Reply> {
-      const before = await harness.dump();
+      const before = await harness.dump(shardNumber);
       const reply = await call();
-      expect(await harness.dump()).toBe(before);
+      expect(await harness.dump(shardNumber)).toBe(before);
       return reply;
     }
 
