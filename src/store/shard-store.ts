@@ -100,6 +100,9 @@ export interface StoredTimer {
   readonly atMs: number;
 }
 
+/** Which timer it is. */
+export type TimerName = Pick<StoredTimer, "key" | "name" | "generation">;
+
 /** What a commit changes of a conversation besides its record: only where something has to wait, or did. */
 export interface AsideWrite {
   /** Appended to its waiting list; ids rise and were never used in it. */
@@ -207,10 +210,10 @@ export interface ShardStore {
     readonly cursor: string;
     readonly found: readonly { readonly key: ConversationKey; readonly value: Uint8Array }[];
   }>;
-  /** The earliest timers that are due on Redis' clock, at most `count`, and when the first that is not will be. */
+  /** The earliest timers that are due on Redis' clock, at most `count`, and when the first that is not among them will be. */
   readTimers(request: { count: number }): Promise<{
     readonly due: readonly StoredTimer[];
-    /** From now, ms; null if there is none. */
+    /** From now, ms; null if there is none, 0 if more than `count` are due. */
     readonly nextInMs: number | null;
   }>;
   /**
@@ -219,7 +222,7 @@ export interface ShardStore {
    */
   moveTimers(request: {
     readonly epoch: number;
-    readonly timers: readonly Pick<StoredTimer, "key" | "name" | "generation">[];
+    readonly timers: readonly TimerName[];
     readonly entry: Uint8Array;
   }): Promise<MoveTimersReply>;
   close(): Promise<void>;

@@ -135,7 +135,7 @@ export class SimulatedStore implements Store {
       acquire: wrap("acquire", (request: Parameters<ShardStore["acquire"]>[0]) => inner.acquire(request)),
       renew: wrap("renew", (request: Parameters<ShardStore["renew"]>[0]) => inner.renew(request)),
       release: wrap("release", (request: Parameters<ShardStore["release"]>[0]) => inner.release(request)),
-      append: wrap("append", (entry: Uint8Array, max: number) => inner.append(entry, max)),
+      append: wrap("append", (...args: Parameters<ShardStore["append"]>) => inner.append(...args)),
       readInbox: wrap("readInbox", (request: Parameters<ShardStore["readInbox"]>[0]) => inner.readInbox(request)),
       readOutbox: wrap("readOutbox", (request: Parameters<ShardStore["readOutbox"]>[0]) => inner.readOutbox(request)),
       load: wrap("load", (keys: Parameters<ShardStore["load"]>[0]) => inner.load(keys)),
@@ -149,6 +149,10 @@ export class SimulatedStore implements Store {
       readDeadLetters: wrap("readDeadLetters", (request: Parameters<ShardStore["readDeadLetters"]>[0]) =>
         inner.readDeadLetters(request),
       ),
+      readWaiting: wrap("readWaiting", (...args: Parameters<ShardStore["readWaiting"]>) => inner.readWaiting(...args)),
+      readOpen: wrap("readOpen", (request: Parameters<ShardStore["readOpen"]>[0]) => inner.readOpen(request)),
+      readTimers: wrap("readTimers", (request: Parameters<ShardStore["readTimers"]>[0]) => inner.readTimers(request)),
+      moveTimers: wrap("moveTimers", (request: Parameters<ShardStore["moveTimers"]>[0]) => inner.moveTimers(request)),
       close: () => Promise.resolve(),
     };
   }
