@@ -291,6 +291,7 @@ export class ConversationActor implements Committable {
     this.#retry?.cancel();
     this.#orderClock?.cancel();
     this.#turn?.abandon(); // C5
+    this.#journal?.close();
     this.#ports.blocked(this, false);
     this.ref?.stop();
   }
@@ -423,8 +424,15 @@ export class ConversationActor implements Committable {
       case "late":
         return this.#late(message, decision.order);
       case "release":
+        if ((message.extra?.hops ?? 0) > this.#ports.bounds.hopsMax) return this.#tooFar(message);
         return this.#begin(messageWork(message, false, decision.order));
     }
+  }
+
+  /** Bots that answer each other without end (attack B17). */
+  #tooFar(message: InboxMessage): Next {
+    this.#setAside(message, "hops", null);
+    return "go-on";
   }
 
   #sequenced(message: InboxMessage, held: HeldView): Decision {
@@ -583,8 +591,13 @@ export class ConversationActor implements Committable {
       bounds,
       timeoutMs: this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT,
       log,
+      onStrayRejection: this.#onStrayRejection,
     });
   }
+
+  #onStrayRejection = (): void => {
+    this.#ports.counters.strayRejections += 1;
+  };
 
   /** A turn that took its time has ended. Goes on with what waits behind it. */
   #turnSettled = (result: TurnResult): void => {
@@ -627,9 +640,16 @@ export class ConversationActor implements Committable {
   /** What was begun has ended, by a turn or otherwise. */
   #ended({ extra }: ConversationRecord): void {
     this.#work = null;
-    if (this.#journal?.isEmpty === false) this.#journal = null; // what its steps still do is nobody's any more
+    this.#closeJournal();
     if (extra?.openTurn?.nextAtMs != null) this.#ledger.setTimer(RETRY_CLOCK, extra.openTurn.nextAtMs, null);
     this.#ports.headIsThrough(this.key);
+  }
+
+  /** What steps of it still do is nobody's any more. One that was never asked for anything serves the next message, too. */
+  #closeJournal(): void {
+    if (this.#journal === null || this.#journal.isUntouched) return;
+    this.#journal.close();
+    this.#journal = null;
   }
 
   #render(record: ConversationRecord, { message }: Work, replies: readonly Reply[]): RenderedTurn {
@@ -746,7 +766,7 @@ export class ConversationActor implements Committable {
       { ...this.id, ...line },
       "the bot failed on a notice for good: it is dropped, its conversation goes on",
     );
-    this.#journal = null;
+    this.#closeJournal();
     const notices = rest(this.#ledger.extra?.notices);
     this.#ledger.change(position, { notices, openTurn: undefined, suspect: undefined });
     return "go-on";
@@ -822,7 +842,6 @@ export class ConversationActor implements Committable {
     this.#held?.clear();
     this.#mailbox.leaveOnList(this.#ledger.extra?.waiting?.count ?? 0);
     this.#listReadTo = 0;
-    this.#journal = null;
   }
 
   /** C9. False if the list has to be read before the next one can be handled. */

@@ -33,6 +33,8 @@ export interface Counters {
   gaps: number;
   /** Messages moved to a waiting list. */
   moved: number;
+  /** Promises that a turn had left behind and that were rejected after its end. */
+  strayRejections: number;
   readonly timings: Timings;
 }
 
@@ -105,6 +107,7 @@ export function newCounters(): Counters {
     halts: 0,
     gaps: 0,
     moved: 0,
+    strayRejections: 0,
     timings: {
       admission: new Durations(),
       turn: new Durations(),
@@ -188,6 +191,7 @@ export const COUNTERS: Readonly<Record<CountName, MetricSpec>> = {
   ),
   halts: counter("conversations_halted", "Conversations that halted, for whatever reason"),
   gaps: counter("gaps", "Missing numbers of the outside whose time was up"),
+  strayRejections: counter("turn_stray_rejections", "Promises of bots that nobody waited for, rejected after their turn"),
   moved: counter("messages_moved", "Messages moved to a waiting list, since their conversation could not take them"),
 };
 
