@@ -18,6 +18,7 @@ import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
 import type { Admit } from "./channels/channel.ts";
 import { httpChannel } from "./channels/http-channel.ts";
 import { WEB_CHANNEL, webChannel } from "./channels/web-channel.ts";
+import { checkApp } from "./check-app.ts";
 import { checkBots } from "./check-bot.ts";
 import { packageVersion } from "./cli/package-version.ts";
 import { checkedState, decodeRecord } from "./codec/record-codec.ts";
@@ -99,7 +100,9 @@ class ColloquyApp implements AppWithTree {
     this.#environment = environment;
     this.#counters = counters;
     this.#bots = checkBots(bots);
-    this.#channels = byName(channels ?? [httpChannel(), webChannel()]);
+    const given = channels ?? [httpChannel(), webChannel()];
+    this.#channels = byName(given);
+    checkApp({ bots: this.#bots, channels: given, config: this.#config });
     this.#log = createLog({ level: this.#config.logLevel });
     this.crashed = new Promise((resolve) => {
       this.#crash = resolve;

@@ -189,6 +189,7 @@ class World {
       uncommittedTurnsMax: this.#pick(1, 4, 256),
       uncommittedBytesMax: 8 * KIB,
       stateBytesMax: 32 * KIB,
+      journalBytesMax: 8 * KIB,
       replyBytesMax: 1 * KIB,
       turnReplyBytesMax: 3 * KIB,
       laneBacklogMax: this.#pick(3, 20, 1_000),
