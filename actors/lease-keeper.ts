@@ -163,11 +163,7 @@ export class LeaseKeeper {
     }
   }
 
-  #acquired(
-    reply: Extract<AcquireReply, { kind: "acquired" }>,
-    uncleanEndsBefore: number,
-    atMs: number,
-  ): void {
+  #acquired(reply: Extract<AcquireReply, { kind: "acquired" }>, uncleanEndsBefore: number, atMs: number): void {
     const { name, log } = this.#options;
     this.#epoch = reply.epoch;
     const { epoch, uncleanEnds, inboxLast } = reply;

@@ -191,7 +191,10 @@ export const COUNTERS: Readonly<Record<CountName, MetricSpec>> = {
   ),
   halts: counter("conversations_halted", "Conversations that halted, for whatever reason"),
   gaps: counter("gaps", "Missing numbers of the outside whose time was up"),
-  strayRejections: counter("turn_stray_rejections", "Promises of bots that nobody waited for, rejected after their turn"),
+  strayRejections: counter(
+    "turn_stray_rejections",
+    "Promises of bots that nobody waited for, rejected after their turn",
+  ),
   moved: counter("messages_moved", "Messages moved to a waiting list, since their conversation could not take them"),
 };
 

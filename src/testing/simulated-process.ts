@@ -74,6 +74,7 @@ export class SimulatedProcess {
       config,
       store: () => this.store,
       node: () => options.node,
+      incarnation: life.random().toString(36),
       newHashKey: SIMULATED_HASH_KEY,
       actors: this.#actors,
       bot: (name) => bots.find((bot) => bot.name === name),

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { ActorSystem } from "../../actors/actor-system.ts";
 import type { ConversationActor } from "../../actors/conversation-actor.ts";
+import { PendingHeads } from "../../actors/pending-heads.ts";
 import { Conversations, type CrashPolicy } from "../../actors/conversations.ts";
 import type { AnyBot } from "../../src/app-types.ts";
 import { checkBots } from "../../src/check-bot.ts";
@@ -32,7 +33,7 @@ const ids = (...names: string[]): { id: string }[] => names.map((id) => ({ id })
 const numbered = (count: number, from = 1): { id: string }[] =>
   Array.from({ length: count }, (_, i) => ({ id: `m${from + i}` }));
 
-test("what a conversation does can be seen: idle, waiting, running, failing, crashed, quarantined", async () => {
+test("what a conversation does can be seen: idle, active, halted, quarantined, with why", async () => {
   let release: () => void = () => undefined;
   const rig = new ConversationRig(
     defineBot<number>({
@@ -49,24 +50,25 @@ test("what a conversation does can be seen: idle, waiting, running, failing, cra
     }),
   );
   const c = rig.conversation();
-  expect(c.activity).toBe("idle");
+  expect(c.situation.state).toBe("idle");
   rig.deliver(c, { id: "m1", text: "slow" });
-  expect(c.activity).toBe("waiting");
+  expect(c.situation.state).toBe("active");
   await quiet();
-  expect([c.activity, c.mailboxDepth]).toEqual(["running", 1]);
+  expect([c.situation.state, c.situation.why, c.mailboxDepth]).toEqual(["active", "a turn runs", 1]);
   release();
   await quiet();
-  expect([c.activity, c.mailboxDepth, c.failures]).toEqual(["idle", 0, 0]);
+  expect([c.situation.state, c.mailboxDepth, c.situation.attempts]).toEqual(["idle", 0, 0]);
   rig.deliver(c, { id: "m2", text: "throw" });
   await quiet();
-  expect([c.activity, c.failures]).toEqual(["failing", 1]);
+  expect([c.situation.state, c.situation.attempts]).toEqual(["active", 1]);
+  expect(c.situation.why).toMatch(/^attempt 1 failed: Error at /);
   c.crashed(new Error("of the runtime"));
-  expect(c.activity).toBe("crashed");
+  expect([c.situation.state, c.situation.why.split(":")[0]]).toEqual(["halted", "crashing"]);
   const rotten = rig.conversation("rotten");
   rig.stored.set(rotten.key, { record: Uint8Array.of(1, 2, 3), ids: null });
   rig.deliver(rotten, { id: "m1" });
   await quiet();
-  expect(rotten.activity).toBe("quarantined");
+  expect(rotten.situation.state).toBe("quarantined");
   rig.dispose();
 });
 
@@ -748,6 +750,7 @@ describe("state and its version (R5, attack B13)", () => {
       cursor: { entry: { ms: 9, seq: 0 }, index: 3 },
       born,
       chain: { lo: 1, hi: 2 },
+      extra: null,
     };
     rig.stored.set(c.key, { record: encodeRecord(record, 1, '["m0"]'), ids: null });
     rig.deliver(c, { id: "m1" });
@@ -1030,6 +1033,8 @@ describe("residents over the budget", () => {
         counters: newCounters(),
         bounds: rig.bounds,
         running: rig.running,
+        hashKey: { lo: 1, hi: 2 },
+        reserveDeadLetter: () => true,
         commit: (conversation) => {
           rig.dirty.add(conversation);
           rig.environment.soon(() => rig.commit());
@@ -1037,7 +1042,20 @@ describe("residents over the budget", () => {
         finish: () => undefined,
         laneHasRoom: () => true,
       },
+      heads: new PendingHeads({
+        environment: rig.environment,
+        log: rig.log.log,
+        uncleanEnds: 0,
+        followsAnEnd: false,
+        horizon: { ms: 0, seq: 0 },
+        groupMax: 64,
+        leaveAlone: () => undefined,
+        onThrough: () => undefined,
+      }),
+      spillMs: 2_000,
       store: {
+        readOpen: async () => ({ cursor: "0", found: [] }),
+        readWaiting: async () => [],
         load: async (keys) => {
           loaded.push(...keys);
           pages.push(keys.length);

@@ -2,18 +2,24 @@
 
 import { ActorSystem } from "../../../actors/actor-system.ts";
 import type { Committable, PendingWrite } from "../../../actors/committer.ts";
-import { ConversationActor, type ConversationBounds } from "../../../actors/conversation-actor.ts";
+import {
+  ConversationActor,
+  type ConversationBounds,
+  type ConversationPorts,
+} from "../../../actors/conversation-actor.ts";
 import { RunningTurns } from "../../../actors/running-turns.ts";
 import type { AnyBot } from "../../../src/app-types.ts";
 import type { Channel } from "../../../src/channels/channel.ts";
 import { checkBots } from "../../../src/check-bot.ts";
-import { decodeInboxEntry, InboxBatch } from "../../../src/codec/inbox-codec.ts";
+import { type DeadLetter, decodeDeadLetter } from "../../../src/codec/dead-letter-codec.ts";
+import { decodeInboxEntry, decodeWaiting, InboxBatch } from "../../../src/codec/inbox-codec.ts";
+import { decodeOpenEntry, type OpenEntry } from "../../../src/codec/open-codec.ts";
 import { type DecodedRecord, decodeRecord } from "../../../src/codec/record-codec.ts";
 import { resolveConfig } from "../../../src/config.ts";
 import { conversationKey } from "../../../src/domain/ids.ts";
-import type { Inbound, InboxEntry, InboxMessage } from "../../../src/domain/message.ts";
-import { newCounters } from "../../../src/metrics.ts";
-import type { StoredConversation } from "../../../src/store/shard-store.ts";
+import type { Control, Inbound, InboxEntry, InboxMessage } from "../../../src/domain/message.ts";
+import { type Counters, newCounters } from "../../../src/metrics.ts";
+import type { AsideWrite, StoredConversation } from "../../../src/store/shard-store.ts";
 import { quiet } from "../../support/quiet.ts";
 import { RecordingLog } from "../../support/recording-log.ts";
 import { VirtualEnvironment } from "../../support/virtual-environment.ts";
@@ -33,6 +39,7 @@ export interface RigOptions {
   /** Commits by itself as soon as something is decided. */
   readonly commits?: "itself" | "by hand";
   readonly environment?: VirtualEnvironment;
+  readonly ports?: Partial<ConversationPorts>;
 }
 
 /** The environment of a shard: what conversations are given. */
@@ -48,6 +55,17 @@ export class ConversationRig {
   readonly dirty: Set<Committable> = new Set();
   /** Conversations that asked for what is stored of them. */
   readonly loads: ConversationActor[] = [];
+  /** By conversation: what stands on the waiting list, by id. */
+  readonly lists: Map<string, Map<number, Uint8Array>> = new Map();
+  /** The index of the unfinished, by conversation. */
+  readonly open: Map<string, OpenEntry> = new Map();
+  /** Due times by `<generation> <name> <conversation>`. */
+  readonly timers: Map<string, number> = new Map();
+  readonly full: Set<string> = new Set();
+  readonly dead: DeadLetter[] = [];
+  readonly blocked: Set<ConversationActor> = new Set();
+  readonly counters: Counters = newCounters();
+  deadLettersHaveRoom = true;
   laneHasRoom = true;
   readonly laneWaiters: (() => void)[] = [];
   #bot: AnyBot;
@@ -81,7 +99,8 @@ export class ConversationRig {
     const actor = new ConversationActor(id, conversationKey(id), bot!, channel, {
       environment: this.environment,
       log: this.log.log,
-      counters: newCounters(),
+      counters: this.counters,
+      hashKey: HASH_KEY,
       resized: () => undefined,
       crashed: (_conversation, error) => this.crashes.push(error),
       bounds: this.bounds,
@@ -95,6 +114,20 @@ export class ConversationRig {
         this.loads.push(conversation);
         this.environment.soon(() => conversation.loaded(this.stored.get(conversation.key) ?? NOTHING_STORED));
       },
+      readList: (conversation, after) => {
+        const list = [...(this.lists.get(conversation.key) ?? [])].filter(([id]) => id > after);
+        const page = list.slice(0, LIST_PAGE).map(([id, bytes]) => ({ id, bytes }));
+        this.environment.soon(() => conversation.listRead(page));
+      },
+      blocked: (conversation, isBlocked) => {
+        if (isBlocked) this.blocked.add(conversation);
+        else this.blocked.delete(conversation);
+      },
+      reserveDeadLetter: () => this.deadLettersHaveRoom,
+      mayRunHead: () => true,
+      headIsThrough: () => undefined,
+      diedAlone: () => false,
+      ...this.#options.ports,
       laneHasRoom: (_key, _replies, _bytes, onRoom) => {
         if (!this.laneHasRoom) this.laneWaiters.push(onRoom);
         return this.laneHasRoom;
@@ -111,7 +144,22 @@ export class ConversationRig {
     const bytes = batch.finish();
     this.#entryMs += 1;
     const entry: InboxEntry = { id: { ms: this.#entryMs, seq: 0 }, bytes: bytes.length, undecided: inbounds.length };
-    return decodeInboxEntry(bytes, entry, { lo: 1, hi: 2 }).messages;
+    return decodeInboxEntry(bytes, entry, HASH_KEY).messages as readonly InboxMessage[];
+  }
+
+  /** What an operator asks of the conversation. */
+  control(conversation: ConversationActor, verb: Control["verb"], halt: string): void {
+    const batch = new InboxBatch();
+    batch.addControl(conversation.key, { verb, halt, by: "operator" });
+    const bytes = batch.finish();
+    this.#entryMs += 1;
+    const entry: InboxEntry = { id: { ms: this.#entryMs, seq: 0 }, bytes: bytes.length, undecided: 1 };
+    for (const message of decodeInboxEntry(bytes, entry, HASH_KEY).messages) conversation.deliver(message);
+  }
+
+  /** The messages of a conversation's waiting list, in order. */
+  waiting(conversation: ConversationActor): InboxMessage[] {
+    return Array.from(this.lists.get(conversation.key) ?? [], ([id, bytes]) => decodeWaiting(bytes, id, HASH_KEY));
   }
 
   deliver(conversation: ConversationActor, ...inbounds: Partial<Inbound>[]): void {
@@ -135,8 +183,26 @@ export class ConversationRig {
       const before = this.stored.get(key)?.ids ?? new Uint8Array();
       const after = ids === null ? before : ids.kind === "rewrite" ? ids.bytes : Buffer.concat([before, ids.bytes]);
       this.stored.set(key, { record, ids: after });
+      for (const letter of pending.dead) this.dead.push(decodeDeadLetter(letter));
+      if (pending.write.aside !== undefined) this.#writeAside(key, pending.write.aside);
     }
     return taken;
+  }
+
+  #writeAside(key: string, { waiting, waitingDone, open, timers, full }: AsideWrite): void {
+    const list = this.lists.get(key) ?? new Map<number, Uint8Array>();
+    for (const { id, bytes } of waiting) list.set(id, bytes);
+    for (const id of waitingDone) if (!list.delete(id)) throw new Error(`${id} is not on the list`);
+    if (list.size === 0) this.lists.delete(key);
+    else this.lists.set(key, list);
+    if (open === null) this.open.delete(key);
+    else if (open !== undefined) this.open.set(key, decodeOpenEntry(open));
+    for (const { name, generation, atMs } of timers) {
+      if (atMs === null) this.timers.delete(`${generation} ${name} ${key}`);
+      else this.timers.set(`${generation} ${name} ${key}`, atMs);
+    }
+    if (full === true) this.full.add(key);
+    else if (full === false) this.full.delete(key);
   }
 
   record(conversation: ConversationActor): DecodedRecord {
@@ -164,4 +230,6 @@ export class ConversationRig {
   }
 }
 
+const HASH_KEY = { lo: 1, hi: 2 };
+const LIST_PAGE = 3;
 const NOTHING_STORED: StoredConversation = { record: null, ids: null };
