@@ -232,6 +232,7 @@ class ColloquyApp implements AppWithTree {
         facts: this.#ownership?.facts ?? null,
       }),
       inspector: () => this.#openOwnership.inspection,
+      operator: () => this.#openOwnership.operations,
     };
   }
 

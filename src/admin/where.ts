@@ -105,8 +105,7 @@ export function whereText(where: Where): string {
 }
 
 function valueText(condition: Condition): string {
-  if (condition.kind === "age") return `${condition.value}ms`;
-  if (condition.kind === "number") return String(condition.value);
+  if (condition.kind !== "text") return condition.kind === "age" ? `${condition.value}ms` : String(condition.value);
   const { value } = condition;
   return /^[^",\s][^",]*$/.test(value) && value.trimEnd() === value && !STARTS_LIKE_OPERATOR.test(value)
     ? value
