@@ -27,7 +27,7 @@ export function readStoredToken(token: string): string | null {
 export const readMemoryToken = (token: string): string | null => placeIn("m", token);
 
 export function readOpenToken(token: string): OpenPlace | null {
-  const [, shard, cursor] = /^(\d{1,3}):(\d{1,20})$/.exec(placeIn("i", token) ?? "") ?? [];
+  const [, shard, cursor] = /^(\d{1,3}):(.{1,4096})$/s.exec(placeIn("i", token) ?? "") ?? [];
   return shard === undefined ? null : { shard: Number(shard), cursor: cursor! };
 }
 
