@@ -33,6 +33,7 @@ import {
 import type { ResidentBudget } from "./conversations.ts";
 import { Inspection } from "./inspection.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
+import { Operations } from "./operations.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
 import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies } from "./shard.ts";
@@ -209,6 +210,21 @@ export class Ownership {
       store: this.#options.store,
       leases: this.#namespace.keepers.map(({ state }) => state),
       owned: new Map(this.#open),
+      nowMs: () => this.#options.nodeEnvironment.nowMs(),
+    });
+  }
+
+  /** What an operator may ask for. @throws StoreNotReadyError before the namespace is known */
+  get operations(): Operations {
+    const { config, log } = this.#options;
+    const inspector = this.inspection;
+    return new Operations({
+      shards: this.#namespace!.meta.shards,
+      store: (shard) => this.#shardStore(shard),
+      inspector,
+      log,
+      entryBytesMax: config.entryBytesMax,
+      inboxBytesMax: config.inboxBytesMax,
     });
   }
 

@@ -8,6 +8,7 @@
 //   H4. Lanes and conversations are made anew only when nothing is uncommitted (R4). What they had in memory is read again from
 //       the outbox and the inbox, so nothing of it is carried over.
 
+import type { OpenCounts } from "../src/admin/open-counts.ts";
 import type { Channel } from "../src/channels/channel.ts";
 import type { Config } from "../src/config.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
@@ -88,6 +89,8 @@ export interface ShardParts {
   readonly committer: Committer | null;
   readonly lanes: Lanes | null;
   readonly conversations: Conversations | null;
+  /** Of the index of the unfinished. */
+  readonly open?: OpenCounts | null;
 }
 
 const DRAIN_CHECK_MS = 5;

@@ -235,6 +235,7 @@ class ColloquyApp implements AppWithTree {
         facts: this.#ownership?.facts ?? null,
       }),
       inspector: () => this.#openOwnership.inspection,
+      operator: () => this.#openOwnership.operations,
     };
   }
 

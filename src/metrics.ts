@@ -131,6 +131,7 @@ export type GaugeName =
   | "ready"
   | "shards"
   | "residents"
+  | "open"
   | "uncommitted"
   | "lanes"
   | "inboxBytes"
@@ -229,6 +230,10 @@ export const GAUGES: Readonly<Record<GaugeName, MetricSpec>> = {
   ready: gauge("ready", "", "1 while messages are admitted"),
   shards: { ...gauge("shards", "", "Shards by the state that they have on this node"), labels: ["state"] },
   residents: { ...gauge("conversations_resident", "", "Conversations in memory by what they do"), labels: ["state"] },
+  open: {
+    ...gauge("conversations_open", "", "Conversations with something unfinished, in memory or not, by state"),
+    labels: ["state"],
+  },
   uncommitted: gauge("conversations_uncommitted", "", "Conversations with work that no commit has confirmed yet"),
   lanes: {
     ...gauge("lanes", "", "Lanes in memory by state: all that do not flow, and flowing ones used lately"),
