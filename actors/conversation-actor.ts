@@ -522,6 +522,7 @@ export class ConversationActor implements Committable {
 
   /** The turn that was begun before anything else (C8): its message stands on the list, or first in the inbox. */
   #resumeTurn(open: OpenTurn): Next {
+    this.#finishConsumed();
     const notice = this.#ledger.extra?.notices?.[0];
     const isNotice = notice !== undefined && comparePositions(notice.position, open.position) === 0;
     const work = isNotice ? noticeWork(notice) : this.#findOpen(open.position);
@@ -529,6 +530,16 @@ export class ConversationActor implements Committable {
     if (work === undefined) return "over"; // it has not been read from the inbox yet
     if (open.deaths >= DEATHS_MAX) return this.#poison(work, open, open.error ?? "", {});
     return this.#begin(work);
+  }
+
+  /** What is read again of an entry whose other messages are unfinished. */
+  #finishConsumed(): void {
+    const { cursor } = this.#ledger.record!;
+    for (let head = this.#mailbox.firstInInbox(); head !== undefined; head = this.#mailbox.firstInInbox()) {
+      if (comparePositions(head.position, cursor) > 0) return;
+      this.#mailbox.shiftInbox();
+      this.#ports.finish(head.source);
+    }
   }
 
   #findOpen(position: Position): Work | "unread" | undefined {

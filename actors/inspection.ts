@@ -17,7 +17,6 @@ import {
   type OpenPlace,
   type Page,
   type ShardView,
-  type Situation,
 } from "../src/admin/inspector.ts";
 import { meets, type Where } from "../src/admin/where.ts";
 import { decodeDeadLetter } from "../src/codec/dead-letter-codec.ts";
@@ -36,7 +35,6 @@ import type { InboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO } from "../src/domain/position.ts";
 import { CodecError, ColloquyError } from "../src/errors.ts";
 import { SCAN_START, type Store, type StoredEntry, type WaitingEntry } from "../src/store/shard-store.ts";
-import type { ConversationActor } from "./conversation-actor.ts";
 import type { LeaseState } from "./lease-keeper.ts";
 import { findOpen, readOpenPage } from "./open-index.ts";
 import type { Shard } from "./shard.ts";
@@ -192,26 +190,6 @@ export class Inspection implements Inspector {
   }
 }
 
-/** What this actor does, in the words that the index has. */
-function situationOf(actor: ConversationActor): Situation {
-  const { activity, failures, mailboxDepth } = actor;
-  const rest = { sinceMs: null, waiting: 0, attempts: failures };
-  switch (activity) {
-    case "idle":
-      return { ...rest, state: "idle", why: "" };
-    case "waiting":
-      return { ...rest, state: "active", why: `${mailboxDepth} messages wait for their turn` };
-    case "running":
-      return { ...rest, state: "active", why: "a turn runs" };
-    case "failing":
-      return { ...rest, state: "active", why: "its turn failed and runs again" };
-    case "crashed":
-      return { ...rest, state: "halted", why: "crashing: the runtime's own code failed on it" };
-    case "quarantined":
-      return { ...rest, state: "quarantined", why: "its record cannot be read" };
-  }
-}
-
 /** Of a state of the conversations, or of the lanes. */
 function* keysInMemory({ parts }: Shard, state: MemoryState | undefined): Generator<ConversationKey> {
   if (state?.startsWith("lane-")) {
@@ -219,14 +197,14 @@ function* keysInMemory({ parts }: Shard, state: MemoryState | undefined): Genera
     for (const lane of parts.lanes?.all() ?? []) if (lane.state?.state === wanted) yield lane.key;
   } else {
     for (const actor of parts.conversations?.all() ?? [])
-      if (state === undefined || situationOf(actor).state === state) yield actor.key;
+      if (state === undefined || actor.situation.state === state) yield actor.key;
   }
 }
 
 function memoryOf(shard: Shard): NonNullable<ShardView["memory"]> {
   const { committer, conversations, lanes, open } = shard.parts;
   const states = { idle: 0, active: 0, held: 0, halted: 0, quarantined: 0 };
-  for (const actor of conversations?.all() ?? []) states[situationOf(actor).state] += 1;
+  for (const actor of conversations?.all() ?? []) states[actor.situation.state] += 1;
   const laneStates = { flowing: 0, retrying: 0, halted: 0, closed: 0 };
   for (const lane of lanes?.all() ?? []) laneStates[lane.state?.state ?? "flowing"] += 1;
   return {
@@ -251,7 +229,7 @@ function viewOf(
 ): ConversationView {
   const actor = open?.parts.conversations?.find(key);
   const lane = open?.parts.lanes?.find(key);
-  const now = actor === undefined ? null : situationOf(actor);
+  const now = actor === undefined ? null : actor.situation;
   return {
     id: parseConversationKey(key),
     shard,
@@ -273,7 +251,7 @@ function viewOf(
 /** Only to be shown, so whatever the hash of its id would be does not matter. */
 function waitingMessage({ bytes }: WaitingEntry): InboxMessage | null {
   try {
-    return decodeWaiting(bytes, { id: ENTRY_ZERO, bytes: bytes.length, undecided: 1 }, { lo: 0, hi: 0 });
+    return decodeWaiting(bytes, null, { lo: 0, hi: 0 });
   } catch (error) {
     if (error instanceof CodecError) return null;
     throw error;

@@ -8,11 +8,11 @@
 //   K3. An epoch is given out once: a committer that is started again gets another one.
 //   K4. Redis away closes nothing: leases are looked at again when it is back.
 
+import type { EntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type PartEnvironment, pause } from "../src/environment.ts";
 import { severityOf } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
-import type { EntryId } from "../src/domain/position.ts";
 import type { AcquireReply, Owner, ShardStore } from "../src/store/shard-store.ts";
 import type { LostReason } from "./committer.ts";
 

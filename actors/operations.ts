@@ -285,9 +285,9 @@ function notHalted(entry: OpenEntry | null | undefined): string {
 }
 
 /** The message that a dead letter holds; null if its bytes are none. Its hashes do not matter: it is written out again. */
-function messageOf({ payload, place }: DeadLetterView): InboxMessage | null {
+function messageOf({ payload }: DeadLetterView): InboxMessage | null {
   try {
-    return decodeWaiting(payload, { id: place.entry, bytes: payload.length, undecided: 1 }, { lo: 0, hi: 0 });
+    return decodeWaiting(payload, null, { lo: 0, hi: 0 });
   } catch (error) {
     if (error instanceof CodecError || error instanceof RangeError) return null;
     throw error;

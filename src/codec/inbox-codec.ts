@@ -13,7 +13,6 @@ import { halfSipHash64 } from "../domain/hash.ts";
 import type { ConversationKey } from "../domain/ids.ts";
 import type {
   Control,
-  ControlMessage,
   Inbound,
   InboxEntry,
   InboxMessage,
