@@ -8,7 +8,7 @@
 //   A3. What the runtime does when a turn calls it belongs to no turn (`outsideTurns`): its own mistakes are never taken for a bot's.
 //   A4. After the last `stop` no listener and no hook is left.
 //
-// Followed are promises alone, by V8's promise hooks: AsyncLocalStorage would follow timers and events as well, at three times the
+// Followed are promises alone, by V8's promise hooks: AsyncLocalStorage would follow timers and events as well, at two to three times the
 // cost to every promise of the process. What a handler does in a callback of a timer is outside of this.
 
 import { promiseHooks } from "node:v8";
