@@ -1,11 +1,14 @@
 // Bot error: what the log may say of an error that a bot's code threw.
 
 import { PlainDataError } from "../src/domain/plain-data.ts";
-import { ColloquyError, TerminalError } from "../src/errors.ts";
+import { ColloquyError, FloatingRejectionError, TerminalError } from "../src/errors.ts";
 import { describeError } from "../src/log.ts";
 
 /** A bot's error may quote the message, so its text stays out of the log; ours never do. */
 export function describeBotError(error: unknown): unknown {
+  if (error instanceof FloatingRejectionError) {
+    return { ...(describeError(error) as object), reason: describeBotError(error.reason) };
+  }
   if (error instanceof PlainDataError) return { name: error.name, reason: error.reason };
   if (error instanceof ColloquyError && !(error instanceof TerminalError)) return describeError(error);
   if (!(error instanceof Error)) return { name: typeof error };
