@@ -5,7 +5,7 @@
 
 import fc from "fast-check";
 import { type ConversationKey, conversationKey } from "../../src/domain/ids.ts";
-import { ENTRY_ZERO, type EntryId, formatEntryId } from "../../src/domain/position.ts";
+import { ENTRY_ZERO, type EntryId, formatEntryId, parseEntryId } from "../../src/domain/position.ts";
 import { ColloquyError } from "../../src/errors.ts";
 import {
   type AppendOptions,
@@ -247,7 +247,7 @@ export const EVERY_SCRIPT: Mix = {
   readAside: 15,
   readLane: 10,
   readAll: 10,
-  lose: 1,
+  lose: 2,
   rewind: 2,
   clockBack: 2,
 };
@@ -289,6 +289,7 @@ class EntryNames {
 
 const STREAM_OF: Readonly<Partial<Record<Call["op"], NamedStream>>> = {
   acquire: "inbox",
+  lose: "inbox",
   append: "inbox",
   moveTimers: "inbox",
   moveDue: "inbox",
@@ -317,6 +318,7 @@ export class Side {
   }
 
   run(call: Call, epoch: number, n: number): Promise<unknown> {
+    if (call.op === "clockBack") return this.#clockBack(call.stream, epoch, n);
     return this.#reply(() => this.#call(call, epoch, n), STREAM_OF[call.op]);
   }
 
@@ -329,7 +331,7 @@ export class Side {
     }
   }
 
-  #call(call: Call, epoch: number, n: number): Promise<unknown> {
+  #call(call: Exclude<Call, { op: "clockBack" }>, epoch: number, n: number): Promise<unknown> {
     const { shard } = this;
     switch (call.op) {
       case "acquire":
@@ -385,11 +387,9 @@ export class Side {
       case "lives":
         return this.#lives();
       case "lose":
-        return this.#lose(call.stream);
+        return this.#lose(call.stream, epoch);
       case "rewind":
         return this.#doors.rewindOwner(shard.shard, { n: Math.max(0, n - call.commits) });
-      case "clockBack":
-        return this.#clockBack(call.stream, epoch, n);
     }
   }
 
@@ -418,10 +418,13 @@ export class Side {
     return await Promise.all(lives);
   }
 
-  /** Ids of the stream that comes after it are others only when the clock has gone on. */
-  async #lose(stream: StreamName): Promise<void> {
-    await this.#doors.loseStream(this.shard.shard, stream);
+  /** Ids of the stream that comes after it are others only when the clock has gone on. The owner asks for its shard at once. */
+  async #lose(stream: StreamName, epoch: number): Promise<unknown> {
+    const { shard } = this;
+    await this.#doors.loseStream(shard.shard, stream);
     await clockPasses(CLOCK_MS);
+    const { node } = await shard.owner();
+    return await shard.acquire({ node: node ?? NODES[0]!, observedEpoch: epoch, leaseMs: LONG_LEASE_MS });
   }
 
   /** H10: what a clock ahead of this one gave out is remembered, while it lasts. */
@@ -429,10 +432,15 @@ export class Side {
     const { shard } = this;
     const before = this.#names[stream].last;
     await this.#doors.raiseHighestSeen(shard.shard, stream, { ms: Date.now() + AHEAD_MS, seq: 0 });
+    const own = Math.max(1, epoch);
     const outbox = bytes("r");
+    /** The commit before is refused when it was the outbox that was behind. */
+    const next = n + (stream === "inbox" ? 2 : 1);
     const replies = [
       await this.#reply(() => shard.append(bytes("b"), INBOX_BYTES_MAX)),
-      await this.#reply(() => shard.commit({ ...emptyCommit(Math.max(1, epoch), n + 1), outbox })),
+      await this.#reply(() => shard.commit({ ...emptyCommit(own, n + 1), outbox })),
+      await this.#reply(() => shard.commit({ ...emptyCommit(own, next), inboxAdd: bytes("s") })),
+      await this.#reply(() => this.#moveDue(own, 1)),
       await this.#reply(() => shard.acquire({ node: NODES[0]!, observedEpoch: epoch, leaseMs: LONG_LEASE_MS })),
     ];
     await this.#doors.raiseHighestSeen(shard.shard, stream, before);
@@ -488,13 +496,19 @@ export class Side {
     };
   }
 
+  #place(id: EntryId, stream: NamedStream | undefined): unknown {
+    if (id.ms === 0 && id.seq === 0) return "none";
+    return stream ? this.#names[stream].number(id) : "some";
+  }
+
   #comparable(reply: unknown, stream: NamedStream | undefined): unknown {
     if (Array.isArray(reply)) return sorted(reply.map((item) => this.#comparable(item, stream)));
     if (reply instanceof Uint8Array) return text(reply);
     if (typeof reply !== "object" || reply === null) return reply;
     const fields = Object.entries(reply).map(([name, value]): [string, unknown] => {
-      if (name === "lastId" || name === "highestSeen") return [name, value === "0-0" ? "none" : "some"];
-      if (name === "inboxLast") return [name, sameEntry(value, ENTRY_ZERO) ? "none" : this.#names.inbox.number(value)];
+      if (name === "lastId" || name === "highestSeen")
+        return [name, this.#place(parseEntryId(value), stream && (reply as { stream: StreamName }).stream)];
+      if (name === "inboxLast") return [name, this.#place(value, "inbox")];
       if (name === "id" && typeof value === "number") return [name, value];
       if (name === "nextInMs") return [name, value === null ? "never" : lengthOf(value)];
       if (name === "leaseRemainingMs") return [name, lengthOf(value)];
@@ -522,8 +536,6 @@ const emptyCommit = (epoch: number, n: number): Commit => ({
   dead: [],
   transcript: { linesMax: 5, bytesMax: 50, ttlMs: LONG_LEASE_MS },
 });
-
-const sameEntry = (a: EntryId, b: EntryId): boolean => a.ms === b.ms && a.seq === b.seq;
 
 const timerOf = ({ conversation: of, name, generation }: TimerOf): TimerName => ({ key: key(of), name, generation });
 
