@@ -178,6 +178,13 @@ describe("what a target says is an outcome of the attempt (X3)", () => {
     expect(await rig.channel().send(delivery(1, place(n - 1), "again"), never)).toEqual({ kind: "delivered" });
   });
 
+  test("a batch that is larger than the bound waits for an empty inbox, not for ever", async () => {
+    const rig = new Rig();
+    expect(await rig.channel(0, 10).send(delivery(1, place(1), "m1"), never)).toEqual({ kind: "delivered" });
+    expect(await rig.channel(0, 10).send(delivery(1, place(2), "m2"), never)).toMatchObject({ kind: "retryable" });
+    expect(await rig.channel(0, 10).send(delivery(2, place(2), "m2"), never)).toEqual({ kind: "delivered" });
+  });
+
   test.each<[Error, SendOutcome["kind"]]>([
     [new StoreUnavailableError("answer lost"), "ambiguous"],
     [new StoreNotReadyError("OOM"), "retryable"],
