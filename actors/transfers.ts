@@ -49,7 +49,8 @@ export function transferChannel(
     if (place === undefined) return { kind: "terminal", reason: "a transfer without its place in the outbox" };
     try {
       const from = { shard: sourceShard, place }; // X1
-      const reply = await stores(Number(to.conversation)).append(body, inboxBytesMax, { from });
+      const bytesMax = Math.max(inboxBytesMax, body.length); // what is larger by itself is taken by an empty inbox
+      const reply = await stores(Number(to.conversation)).append(body, bytesMax, { from });
       switch (reply.kind) {
         case "appended":
         case "taken":
