@@ -241,7 +241,8 @@ export class Operations implements Operator {
     try {
       const report = await run();
       const counts = { asked: report.done.length, refused: report.refused.length, hasMore: report.next !== null };
-      log.info({ ...fields, ...counts }, dryRun ? "an operator asked what a verb would do" : "an operator's verb");
+      if (dryRun) log.debug({ ...fields, ...counts }, "an operator asked what a verb would do");
+      else log.info({ ...fields, ...counts }, "an operator's verb");
       return report;
     } catch (error) {
       log.warn(

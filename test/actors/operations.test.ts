@@ -142,7 +142,7 @@ describe("retry and skip", () => {
     expect(controlsOf(world.data, SHARDS)).toEqual([]);
     const real = await all(asked({ limit: 6 }));
     expect(real).toEqual(dry);
-    expect(world.recording.at("info", "asked what a verb would do")).toHaveLength(dry.pages);
+    expect(world.recording.at("debug", "asked what a verb would do")).toHaveLength(dry.pages);
   });
 
   test("named ones that are not halted are refused with what they do instead; the others are asked", async () => {
@@ -308,7 +308,6 @@ describe("redrive", () => {
     ).toEqual(["c1", "c3"].map((name) => conversationKey(idOf(name))));
     const lines = world.recording.at("info", '"verb":"redrive"').map((text) => JSON.parse(text));
     expect(lines.map(({ where: text, asked: count }) => [text, count])).toEqual([
-      ["reason=late,age>60000ms", 1],
       ["reason=late,age>60000ms", 1],
       ["error~crm", 1],
     ]);
