@@ -2,8 +2,8 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { StoreNotReadyError } from "../../../src/errors.ts";
+import { AdminWorld } from "../../support/admin-world.ts";
 import { type Run, run } from "../support/fake-terminal.ts";
-import { AdminWorld } from "./admin-world.ts";
 
 let world: AdminWorld;
 let url: string;

@@ -1,28 +1,19 @@
 // Admin world: a port with the admin API over a memory store, and an owner that does what it is asked, when it is told to.
 
-import { Inspection } from "../../../actors/inspection.ts";
-import { Operations } from "../../../actors/operations.ts";
-import { type AdminSources, adminRoutes } from "../../../src/admin/admin-api.ts";
-import { decodeOpenEntry, encodeOpenEntry, type OpenEntry } from "../../../src/codec/open-codec.ts";
-import { encodeRecord } from "../../../src/codec/record-codec.ts";
-import { conversationKey } from "../../../src/domain/ids.ts";
-import { newRecord, type RecordExtra } from "../../../src/domain/record.ts";
-import { systemEnvironment } from "../../../src/environment.ts";
-import { createServer, type Server } from "../../../src/ingress/server.ts";
-import { silentLog } from "../../../src/log.ts";
-import { newCounters } from "../../../src/metrics.ts";
-import { MemoryData, MemoryStore } from "../../../src/store/memory-store.ts";
-import { RecordingLog } from "../../support/recording-log.ts";
-import {
-  addDeadLetter,
-  addOpen,
-  controlsOf,
-  HALTED,
-  idOf,
-  inboxOf,
-  messageTo,
-  shardIn,
-} from "../../support/unfinished.ts";
+import { Inspection } from "../../actors/inspection.ts";
+import { Operations } from "../../actors/operations.ts";
+import { type AdminSources, adminRoutes } from "../../src/admin/admin-api.ts";
+import { decodeOpenEntry, encodeOpenEntry, type OpenEntry } from "../../src/codec/open-codec.ts";
+import { encodeRecord } from "../../src/codec/record-codec.ts";
+import { conversationKey } from "../../src/domain/ids.ts";
+import { newRecord, type RecordExtra } from "../../src/domain/record.ts";
+import { systemEnvironment } from "../../src/environment.ts";
+import { createServer, type Server } from "../../src/ingress/server.ts";
+import { silentLog } from "../../src/log.ts";
+import { newCounters } from "../../src/metrics.ts";
+import { MemoryData, MemoryStore } from "../../src/store/memory-store.ts";
+import { RecordingLog } from "./recording-log.ts";
+import { addDeadLetter, addOpen, controlsOf, HALTED, idOf, inboxOf, messageTo, shardIn } from "./unfinished.ts";
 
 const SHARDS = 2;
 
