@@ -92,6 +92,8 @@ export interface CommitterOptions {
   readonly onInboxDone: (entries: readonly InboxEntry[], bytes: number) => void;
   /** A timer is durable. */
   readonly onTimer: (atMs: number) => void;
+  /** What the index of the unfinished says of a conversation changed; null: it left the index. */
+  readonly onOpen: (key: ConversationKey, entry: Uint8Array | null) => void;
   /** Messages to other conversations, sorted by the inbox that they go to. */
   readonly sortSends: (sends: readonly Send[], n: number) => SortedSends;
   readonly onLost: (reason: LostReason) => void;
@@ -428,8 +430,11 @@ export class Committer {
     for (const { key, transcript } of flight.commit.conversations)
       if (transcript.length > 0) this.#options.onTranscript(key);
     if (flight.inboxDone.length > 0) this.#options.onInboxDone(flight.inboxDone, flight.inboxDoneBytes);
-    for (const { aside } of flight.commit.conversations)
-      for (const { atMs } of aside?.timers ?? NONE) if (atMs !== null) this.#options.onTimer(atMs);
+    for (const { key, aside } of flight.commit.conversations) {
+      if (aside === undefined) continue;
+      for (const { atMs } of aside.timers) if (atMs !== null) this.#options.onTimer(atMs);
+      if (aside.open !== undefined) this.#options.onOpen(key, aside.open);
+    }
     for (const resolve of flight.waiters) resolve();
   }
 

@@ -8,6 +8,7 @@
 //       move hold up nobody else (attack B1).
 //   M3. What is unfinished and goes on by itself is activated at start, whether or not anything comes for it.
 
+import { OpenCounts } from "../src/admin/open-counts.ts";
 import type { Channel } from "../src/channels/channel.ts";
 import { decodeOpenEntry } from "../src/codec/open-codec.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
@@ -103,6 +104,8 @@ export class Conversations {
   /** Conversations whose messages wait in the inbox, and since when on the monotonic clock. */
   readonly #blocked = new Map<ConversationActor, number>();
   #spill: Timer | null = null;
+  /** As of the last commit; no commit of theirs lands before `recover` has read the index. */
+  readonly open: OpenCounts = new OpenCounts();
   readonly crashes: CrashCounts = { restarting: 0, crashing: 0, restarts: 0 };
   #loading = new Set<ConversationActor>();
   #loadScheduled = false;
@@ -133,7 +136,9 @@ export class Conversations {
     do {
       const page = await store.readOpen({ cursor, count: OPEN_PAGE });
       for (const { key, value } of page.found) {
-        const { runs, suspect } = decodeOpenEntry(value);
+        const entry = decodeOpenEntry(value);
+        const { runs, suspect } = entry;
+        this.open.set(key, entry);
         if (runs) goOn.push({ key, suspect });
       }
       cursor = page.cursor;

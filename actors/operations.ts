@@ -4,7 +4,8 @@
 // Invariants
 //   O1. A verb names the halt that stood in the index when it was read, so it means that one and no later one.
 //   O2. What is answered as done was confirmed by Redis. After an error some of it may have been appended; the same may be asked again.
-//   O3. A dead letter comes back under a name of its own, that of its entry: asked for twice, it runs once.
+//   O3. A dead letter comes back under a name of its own, that of its entry: asked for twice, it runs once. Its place in the outside's
+//       order it keeps for the bot to see; the sequencer does not count it.
 //   O4. Every request that does something is one line of the log, also one that failed half-way.
 //   O5. Verbs pass the bound of the inbox, since they are what empties it; messages that come back do not (P7).
 
@@ -201,7 +202,7 @@ export class Operations implements Operator {
     const batch = new InboxBatch();
     for (const { letter, message } of page) {
       const redrives = formatEntryId(letter.place.entry);
-      batch.addAgain({ ...message, sequence: undefined, extra: { ...message.extra, redrives } });
+      batch.addAgain({ ...message, extra: { ...message.extra, redrives } });
     }
     const conversations = [...new Set(page.map(({ message }) => message.key))];
     const reply = await this.#options
@@ -241,7 +242,8 @@ export class Operations implements Operator {
     try {
       const report = await run();
       const counts = { asked: report.done.length, refused: report.refused.length, hasMore: report.next !== null };
-      log.info({ ...fields, ...counts }, dryRun ? "an operator asked what a verb would do" : "an operator's verb");
+      if (dryRun) log.debug({ ...fields, ...counts }, "an operator asked what a verb would do");
+      else log.info({ ...fields, ...counts }, "an operator's verb");
       return report;
     } catch (error) {
       log.warn(

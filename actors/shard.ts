@@ -10,6 +10,7 @@
 
 import type { OpenCounts } from "../src/admin/open-counts.ts";
 import type { Channel } from "../src/channels/channel.ts";
+import { decodeOpenEntry } from "../src/codec/open-codec.ts";
 import type { Config } from "../src/config.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
@@ -90,7 +91,7 @@ export interface ShardParts {
   readonly lanes: Lanes | null;
   readonly conversations: Conversations | null;
   /** Of the index of the unfinished. */
-  readonly open?: OpenCounts | null;
+  readonly open: OpenCounts | null;
 }
 
 const DRAIN_CHECK_MS = 5;
@@ -126,7 +127,8 @@ export class Shard {
 
   /** Those that run, or ran last, to be looked at. */
   get parts(): ShardParts {
-    return { committer: this.#committer, lanes: this.#lanes, conversations: this.#conversations };
+    const conversations = this.#conversations;
+    return { committer: this.#committer, lanes: this.#lanes, conversations, open: conversations?.open ?? null };
   }
 
   /** Read and not yet decided and committed. */
@@ -184,6 +186,7 @@ export class Shard {
       onTranscript: this.#options.onTranscript,
       onInboxDone: (entries, bytes) => this.#inboxDone(entries, bytes),
       onTimer: (atMs) => this.#timers?.wake(atMs),
+      onOpen: (key, entry) => this.#conversations?.open.set(key, entry === null ? null : decodeOpenEntry(entry)),
       sortSends: (sends, n) => sortSends(sends, n, { shard: this.#options.index, shards: this.#options.shards, epoch }),
       onLost: (reason) => this.#lose(reason),
     });

@@ -25,9 +25,6 @@ export interface Situation {
   readonly attempts: number;
 }
 
-/** What an actor says of itself that has no `situation` yet; actors/inspection.ts translates it. */
-export type ConversationActivity = "idle" | "waiting" | "running" | "failing" | "crashed" | "quarantined";
-
 /** Lane states; `flowing` counts those in memory. */
 export type LaneCounts = Readonly<Record<"flowing" | LaneState["state"], number>>;
 export type StateCounts = Readonly<Record<ConversationState, number>>;

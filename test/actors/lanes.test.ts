@@ -119,6 +119,7 @@ class Life {
       onTranscript: () => undefined,
       onInboxDone: () => undefined,
       onTimer: () => undefined,
+      onOpen: () => undefined,
       sortSends: () => ({ here: null, away: [] }),
       onLost: (reason) => this.lost.push(reason),
     });

@@ -143,6 +143,7 @@ export class CommitterRig {
       onReplies: (entry, replies) => this.delivered.push({ entry, replies }),
       onTranscript: (key) => this.transcripts.push(key),
       onTimer: () => undefined,
+      onOpen: () => undefined,
       sortSends: () => ({ here: null, away: [] }),
       onInboxDone: (_entries, bytes) => this.inboxDone.push(bytes),
       onLost: (reason) => this.lost.push(reason),
