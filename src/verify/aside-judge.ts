@@ -153,8 +153,7 @@ export class AsideJudge {
     const last = this.#last;
     const standing = last?.aside?.standing;
     const unfinished = this.#view.asides.find(({ kind }) => kind === "unfinished");
-    const isUnfinished = standing && (standing.waiting > 0 || standing.openTurn || standing.halt);
-    if (unfinished && last && !isUnfinished) {
+    if (unfinished && last && unfinishedIn(standing ?? NOTHING) === null) {
       const detail = "the index of the unfinished names it, and nothing of it waits, is open or halted";
       yield this.#say("open-stale", detail, [last, unfinished]);
     }
@@ -253,8 +252,8 @@ export class AsideJudge {
 
   *#indexes(is: StandingAside, { commit }: AsideCommit, slice: readonly HistoryLine[]): Iterable<Violation> {
     const { isOpen = false, isFull = false } = commit.aside ?? {};
-    if (!isOpen && (is.waiting > 0 || is.openTurn || is.halt)) {
-      const what = is.halt ? "a halt" : is.openTurn ? "an open turn" : "a waiting list";
+    const what = unfinishedIn(is);
+    if (!isOpen && what !== null) {
       yield this.#say("open-missing", `it has ${what}, and the index of the unfinished does not name it`, slice);
     }
     if (isFull !== is.isFull) {
@@ -277,19 +276,17 @@ export class AsideJudge {
       yield this.#say("halt-passed", `a message had its turn while the conversation was halted at ${name}`, slice);
       return;
     }
-    if (reason !== "poison" && reason !== "gap") return; // these end by themselves, or with the process
+    if (reason === "crashing") return; // it ends with the process
     if (this.#view.signals.some(({ halt, at }) => halt === name && at < commit.at)) return;
-    if (reason === "gap" && this.#isMissing(was, decisions)) return;
+    if (reason === "gap" && this.#hasCome(was, commit.at)) return;
     yield this.#say("halt-lifted", `the halt at ${name} went, and no operator asked for it`, slice);
   }
 
-  /** Whether the number that a gap was about came. */
-  #isMissing({ order }: StandingAside, decisions: readonly Decision[]): boolean {
+  /** Whether the number that a gap was about has come by then. */
+  #hasCome({ order }: StandingAside, at: number): boolean {
     if (!order) return true; // it was about the first of all
-    const now = new Set(decisions.map(({ hash }) => textOf(hash)));
     return this.#view.admitted.some(
-      ({ place, idHash }) =>
-        place !== undefined && place.epoch === order.epoch && place.sequence === order.next && now.has(textOf(idHash)),
+      (message) => message.at < at && message.place?.epoch === order.epoch && message.place.sequence === order.next,
     );
   }
 
@@ -327,7 +324,8 @@ export class AsideJudge {
     const turnCount = decisions.filter(({ outcome }) => outcome === "turn").length;
     const told = record.seq - seqBefore - turnCount;
     const letterCount = commit.aside?.letters.length ?? 0;
-    if (was.notices - is.notices > told + letterCount) {
+    const dropped = was.openTurn && !is.openTurn ? 1 : 0; // the bot failed on one for good
+    if (was.notices - is.notices > told + letterCount + dropped) {
       yield this.#say("notice-lost", `${was.notices} notices waited, now ${is.notices}, and ${told} were told`, slice);
     }
     if (!was.order) return;
@@ -359,6 +357,15 @@ export class AsideJudge {
     for (let next = was.next; next < is.next; next += 1) if (!had.has(next)) return next;
     return null;
   }
+}
+
+/** What the index of the unfinished must name it for; null for nothing. */
+function unfinishedIn({ halt, openTurn, waiting, notices, isSuspect }: StandingAside): string | null {
+  if (halt) return "a halt";
+  if (openTurn) return "an open turn";
+  if (waiting > 0) return "a waiting list";
+  if (notices > 0) return "a notice";
+  return isSuspect ? "a mark of a suspect" : null;
 }
 
 const isLower = (a: NonNullable<StandingAside["order"]>, b: NonNullable<StandingAside["order"]>): boolean =>

@@ -168,6 +168,7 @@ export interface StandingAside {
   readonly openTurn?: OpenTurnView;
   readonly order?: OrderState;
   readonly notices: number;
+  readonly isSuspect?: true;
 }
 
 export interface OpenTurnView {

@@ -17,7 +17,7 @@ import { decodeInboxEntry, decodeWaiting, hashKeyOf } from "../codec/inbox-codec
 import { decodeLaneState } from "../codec/lane-codec.ts";
 import { decodeOutboxEntry, hasBit } from "../codec/outbox-codec.ts";
 import { decodeRecord } from "../codec/record-codec.ts";
-import { type Hash64, halfSipHash64 } from "../domain/hash.ts";
+import type { Hash64 } from "../domain/hash.ts";
 import {
   type ConversationId,
   type ConversationKey,
@@ -30,13 +30,12 @@ import {
   compareEntryIds,
   comparePositions,
   type EntryId,
-  formatBorn,
   formatEntryId,
   type Position,
   parseEntryId,
 } from "../domain/position.ts";
 import { SLOT_BYTES } from "../domain/recent-ids.ts";
-import type { RecordExtra } from "../domain/record.ts";
+import { type ConversationRecord, haltName } from "../domain/record.ts";
 import { CodecError } from "../errors.ts";
 import type {
   Admitted,
@@ -120,7 +119,8 @@ interface Pending {
   isRewrite: boolean;
   readonly replies: CommittedReply[];
   transcribed: number;
-  extra: RecordExtra | null;
+  /** All of the record. */
+  stored: ConversationRecord | null;
   listed: ListedMessage[];
   unlisted: number[];
   letters: Letter[];
@@ -316,7 +316,7 @@ export class StoreLog {
       const pending = pendingOf(place.shard, place.key);
       const read = readRecord(value);
       pending.record = read.record;
-      pending.extra = read.extra;
+      pending.stored = read.stored;
     } else if (place?.what === "ids") {
       const pending = pendingOf(place.shard, place.key);
       pending.decided = slotsOf(value);
@@ -380,7 +380,7 @@ export class StoreLog {
       places.push({ id: conversation, key: message.key, position: where, isMessage });
       if (message.kind === "message") {
         this.figures.messages += 1;
-        this.#options.onEvent(admitted(message, conversation, where, at, shard.name, hashKey));
+        this.#options.onEvent(admitted(message, conversation, where, at, shard.name));
         if (message.extra?.from) this.#sent(shard, message.extra.from, sweepOf);
       } else {
         this.#options.onEvent(signal(message, conversation, where, at, shard.name));
@@ -573,7 +573,7 @@ const emptyPending = (): Pending => ({
   isRewrite: false,
   replies: [],
   transcribed: 0,
-  extra: null,
+  stored: null,
   listed: [],
   unlisted: [],
   letters: [],
@@ -586,6 +586,8 @@ const TRANSFER_CHANNEL = "!transfer";
 /** A dead letter of another reason is none of a message that a conversation decided. */
 const LETTER_OUTCOMES: Readonly<Record<string, Letter["outcome"] | undefined>> = {
   poison: "dead",
+  hops: "dead",
+  rejected: "dead",
   late: "late",
   skipped: "skipped",
 };
@@ -594,30 +596,15 @@ const namespaceOf = ({ name }: Shard): string => name.slice(0, name.indexOf("{")
 const numberOf = ({ name }: Shard): number => Number(name.slice(name.indexOf("{") + 1, -1));
 const listIdOf = (id: string): number => parseEntryId(id).ms;
 
-/** What comes back from the dead letters has an identity of its own, so that its first one does not make it a duplicate. */
-function identityOf(message: InboxMessage, hashKey: Hash64): Hash64 {
-  const redrives = message.extra?.redrives;
-  return redrives === undefined ? message.idHash : halfSipHash64(hashKey, Buffer.from(`redrive:${redrives}`));
-}
-
 function admitted(
   message: InboxMessage,
   conversation: ConversationId,
   position: Position,
   at: number,
   shard: string,
-  hashKey: Hash64,
 ): Admitted {
-  const { id, sequence, extra } = message;
-  const event: Admitted = {
-    kind: "admitted",
-    ...conversation,
-    id,
-    at,
-    shard,
-    position,
-    idHash: identityOf(message, hashKey),
-  };
+  const { id, idHash, sequence, extra } = message;
+  const event: Admitted = { kind: "admitted", ...conversation, id, at, shard, position, idHash };
   if (sequence === undefined && extra === null) return event;
   return {
     ...event,
@@ -639,15 +626,14 @@ function signal(
 }
 
 function listedOf(bytes: Uint8Array, hashKey: Hash64): ListedMessage["message"] {
-  const source = { id: { ms: 0, seq: 0 }, bytes: 0, undecided: 0 };
-  const message = decodeWaiting(bytes, source, hashKey);
-  return { position: copyOf(message.position), idHash: identityOf(message, hashKey) };
+  const { position, idHash } = decodeWaiting(bytes, null, hashKey);
+  return { position: copyOf(position), idHash };
 }
 
 function asideOf(shard: Shard, key: string, written: Pending): CommittedAside | undefined {
-  const { extra, listed, unlisted, letters, hasAside } = written;
-  if (!hasAside && extra === null && !shard.open.has(key) && !shard.full.has(key)) return undefined;
-  const standing = extra && standingOf(extra);
+  const { stored, listed, unlisted, letters, hasAside } = written;
+  const standing = stored && standingOf(stored);
+  if (!hasAside && standing === null && !shard.open.has(key) && !shard.full.has(key)) return undefined;
   return {
     ...(standing && { standing }),
     listed,
@@ -658,11 +644,13 @@ function asideOf(shard: Shard, key: string, written: Pending): CommittedAside | 
   };
 }
 
-function standingOf({ waiting, halt, openTurn, order, notices }: RecordExtra): StandingAside {
+function standingOf(stored: ConversationRecord): StandingAside | null {
+  if (stored.extra === null) return null;
+  const { waiting, halt, openTurn, order, notices, suspect } = stored.extra;
   return {
     waiting: waiting?.count ?? 0,
     isFull: waiting?.isFull ?? false,
-    ...(halt && { halt: { reason: halt.reason, name: haltName(halt.reason, openTurn?.position, order) } }),
+    ...(halt && { halt: { reason: halt.reason, name: haltName(stored) ?? "" } }),
     ...(openTurn && {
       openTurn: {
         position: openTurn.position,
@@ -672,13 +660,8 @@ function standingOf({ waiting, halt, openTurn, order, notices }: RecordExtra): S
     }),
     ...(order && { order }),
     notices: notices?.length ?? 0,
+    ...(suspect !== undefined && { isSuspect: true }),
   };
-}
-
-/** As an operator's verb names it: by what it holds up. */
-function haltName(reason: string, position: Position | undefined, order: RecordExtra["order"]): string {
-  if (reason === "gap") return `gap-${order?.epoch ?? 0}-${order?.next ?? 0}`;
-  return position === undefined ? reason : formatBorn(position);
 }
 
 interface StreamEntry {
@@ -708,12 +691,13 @@ function slotsOf(bytes: Buffer): DecidedId[] {
   return slots;
 }
 
-function readRecord(bytes: Buffer): { record: CommittedTurns["record"]; extra: RecordExtra | null } {
+function readRecord(bytes: Buffer): Pick<Pending, "record" | "stored"> {
   try {
-    const { seq, outSeq, cursor, born, chain, extra } = decodeRecord(bytes).record;
-    return { record: { seq, outSeq, cursor, born, chain }, extra };
+    const { record: stored } = decodeRecord(bytes);
+    const { seq, outSeq, cursor, born, chain } = stored;
+    return { record: { seq, outSeq, cursor, born, chain }, stored };
   } catch (error) {
-    if (error instanceof CodecError) return { record: error.message, extra: null };
+    if (error instanceof CodecError) return { record: error.message, stored: null };
     throw error;
   }
 }

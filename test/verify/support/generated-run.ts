@@ -358,6 +358,7 @@ function waitingBytes(
     dataJson: "",
     bytes: 64,
     extra: extra ?? null,
+    waitingId: null,
   };
   return encodeWaiting(message);
 }

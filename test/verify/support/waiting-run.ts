@@ -216,10 +216,14 @@ function available(s: Scenario): void {
       cursor: at(a, 1),
       extra: { notices },
       letters,
+      open: true,
       replies: 1,
     },
   });
-  s.commit({ available: { did: [NOTICE, "m3"], cursor: at(a, 2), extra: null, replies: 2 } }, { inboxDone: [a] });
+  s.commit(
+    { available: { did: [NOTICE, "m3"], cursor: at(a, 2), extra: null, open: false, replies: 2 } },
+    { inboxDone: [a] },
+  );
   const again: WrittenMessage = { ...say("available", "m2"), extra: { redrives: "1-0" } };
   const b = s.append([again]);
   s.commit({ available: { did: ["redrive:1-0"], cursor: at(b, 0), replies: 1 } }, { inboxDone: [b] });
