@@ -302,6 +302,7 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .option("--fold", "the bot folds, so that its replies prove what it consumed")
     .option("--incomplete", "the run was cut short: what is missing is no violation")
     .option("--dedupe <minutes>", "how long the bot knows duplicates", "10")
+    .option("--contiguous", "the numbers of its channels rise by one, so that what is missing can be seen")
     .option("--json", "print one JSON object: ok, evidence, figures, and verdicts with their violations")
     .addHelpText("after", VERIFY_NOTES)
     .action((folder: string, flags: VerifyFlags) => keep(commands.verify(folder, flags)));
