@@ -39,19 +39,23 @@ import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./st
 import { shardKeys } from "./store/keys.ts";
 import { connectionOptions, type RedisAddress } from "./store/redis-connection.ts";
 import { RedisStore } from "./store/redis-store.ts";
+import { attributeRejections } from "./turn-attribution.ts";
+import { startWatchdog } from "./watchdog/watchdog.ts";
 
 /**
  * Builds an app; nothing runs, listens or connects before `start`.
  * @throws ConfigError an option or a bot cannot be used
  */
 export function createApp(options: AppOptions): App {
-  return createAppIn({ environment: systemEnvironment, counters: newCounters() }, options);
+  return createAppIn({ environment: systemEnvironment, counters: newCounters(), startWatchdog }, options);
 }
 
 /** What the runtime's own code sees of the world. */
 export interface AppWorld {
   readonly environment: Environment;
   readonly counters: Counters;
+  /** Absent where nobody wants the process to be ended. */
+  readonly startWatchdog?: typeof startWatchdog;
 }
 
 /** An app whose tree can be looked at, and shaken. */
@@ -91,10 +95,14 @@ class ColloquyApp implements AppWithTree {
   #embedded: EmbeddedRedis | null = null;
   #store: RedisStore | null = null;
   readonly #node: Node;
+  readonly #watch: AppWorld["startWatchdog"];
+  /** What guards the process from its bots. */
+  #unguard: (() => Promise<void>) | null = null;
   #lockWait: Promise<void> | null = null;
   #stopped: Promise<void> | null = null;
 
-  constructor(options: AppOptions, { environment, counters }: AppWorld) {
+  constructor(options: AppOptions, { environment, counters, startWatchdog: watch }: AppWorld) {
+    this.#watch = watch;
     const { bots, channels, children = [], ...settings } = options;
     this.#config = resolveConfig(settings);
     this.#environment = environment;
@@ -135,7 +143,9 @@ class ColloquyApp implements AppWithTree {
   }
 
   async start(): Promise<AppInfo> {
-    await this.#root.start().catch((error: unknown) => {
+    this.#unguard ??= this.#guard();
+    await this.#root.start().catch(async (error: unknown) => {
+      await this.#unguard?.();
       throw causeOfStart(error);
     });
     await this.#ready();
@@ -148,6 +158,17 @@ class ColloquyApp implements AppWithTree {
       durability,
       ready: this.#ownership!.notReady === undefined,
       redis: { embedded: this.#config.redis === undefined, address: this.#store!.label, pid: this.#embedded?.pid },
+    };
+  }
+
+  /** A promise that a bot forgot ends nothing; a loop of a bot's without end, which nothing else could end, ends the process. */
+  #guard(): () => Promise<void> {
+    const { watchdogMs } = this.#config;
+    const unattribute = attributeRejections();
+    const watchdog = watchdogMs > 0 ? this.#watch?.({ limitMs: watchdogMs }) : undefined;
+    return async () => {
+      unattribute();
+      await watchdog?.stop();
     };
   }
 
@@ -187,6 +208,7 @@ class ColloquyApp implements AppWithTree {
     await this.#root.stop();
     await Promise.all(Array.from(this.#channels.values(), (channel) => channel.close?.()));
     this.#actors.stop();
+    await this.#unguard?.();
   }
 
   #createServer(): Server {
