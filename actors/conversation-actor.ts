@@ -174,6 +174,8 @@ export class ConversationActor implements Committable {
   #work: Work | null = null;
   /** Of the message at the head, over all its attempts. */
   #journal: TurnJournal | null = null;
+  /** Of the one that this one replaces. */
+  #inherited: TurnJournal | null = null;
   #sliceTurns = 0;
   #sliceEndMs = 0;
   /** Ends the `receive` that a turn under way keeps open. */
@@ -272,7 +274,7 @@ export class ConversationActor implements Committable {
     try {
       this.#ledger.load(stored);
     } catch (error) {
-      this.#startQuarantine(error);
+      this.#startQuarantine(error, stored.record!);
       return;
     }
     const { extra } = this.#ledger;
@@ -287,25 +289,34 @@ export class ConversationActor implements Committable {
   }
 
   stop(): void {
+    this.#end();
+    this.#journal?.close();
+  }
+
+  #end(): void {
     this.#stopped = true;
     this.#retry?.cancel();
     this.#orderClock?.cancel();
     this.#turn?.abandon(); // C5
-    this.#journal?.close();
     this.#ports.blocked(this, false);
     this.ref?.stop();
   }
 
   crashed(error: unknown): void {
     if (this.#stopped) return;
-    this.stop();
+    this.#end();
     this.#ports.crashed(this, error);
   }
 
-  /** C6: what it had decided and nobody took, and what waits behind. */
-  salvage(): readonly MailboxMessage[] {
+  /** C6: what it had decided and nobody took, and what waits behind; with the steps that still run (attack A6). */
+  salvage(): Salvage {
     const { urgent, messages } = this.#mailbox.drain();
-    return [...this.#ledger.takeBack(), ...urgent, ...messages];
+    return { messages: [...this.#ledger.takeBack(), ...urgent, ...messages], journal: this.#journal };
+  }
+
+  /** Goes on for one that crashed. */
+  inherit(journal: TurnJournal | null): void {
+    this.#inherited = journal;
   }
 
   /** Calls back, once, when nothing of it flies. */
@@ -485,6 +496,7 @@ export class ConversationActor implements Committable {
     const decision = lowest === undefined ? null : this.#nextHeld(held, lowest);
     if (decision?.kind === "gap") return this.#gap(lowest!, decision);
     this.#setOrderClock(decision?.kind === "wait" ? decision.untilMs : null);
+    this.#ports.headIsThrough(this.key); // nothing of it can run now
     return "over";
   }
 
@@ -580,15 +592,9 @@ export class ConversationActor implements Committable {
   }
 
   #newTurn(work: Work, position: Position): Turn {
-    const { environment, bounds, log } = this.#ports;
+    const { bounds, log } = this.#ports;
     const { born, seq, extra } = this.#ledger.recordFor(position);
-    this.#journal ??= new TurnJournal(extra?.openTurn, {
-      environment,
-      bounds,
-      settled: () => this.#settled(),
-      changed: () => this.#journalChanged(),
-      flush: (replies) => this.#flush(replies),
-    });
+    const journal = this.#journalOf(extra?.openTurn, position);
     return new Turn({
       bot: this.#bot,
       conversation: this.id,
@@ -598,12 +604,29 @@ export class ConversationActor implements Committable {
       state: this.#ledger.currentState(),
       work: turnWork(work),
       position,
-      journal: this.#journal,
+      journal,
       bounds,
       timeoutMs: this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT,
       log,
       onStrayRejection: this.#onStrayRejection,
     });
+  }
+
+  #journalOf(open: OpenTurn | undefined, position: Position): TurnJournal {
+    if (this.#journal !== null) return this.#journal;
+    const { environment, bounds } = this.#ports;
+    const ports = {
+      environment,
+      bounds,
+      settled: () => this.#settled(),
+      changed: () => this.#journalChanged(),
+      flush: (replies: readonly Reply[]) => this.#flush(replies),
+    };
+    const isOfThis = open !== undefined && comparePositions(open.position, position) === 0;
+    this.#journal = this.#inherited ?? new TurnJournal(isOfThis ? open : undefined, ports);
+    this.#inherited?.adopt(isOfThis ? open : undefined, ports);
+    this.#inherited = null;
+    return this.#journal;
   }
 
   #onStrayRejection = (): void => {
@@ -945,6 +968,7 @@ export class ConversationActor implements Committable {
   /** Moves what waits in the inbox to the waiting list (C7), as far as one commit may. */
   moveToList(): void {
     if (this.#stopped || this.#draining || !this.#ledger.isLoaded) return;
+    if (this.#quarantine?.isListKnown === false) return;
     let moves = this.#mailbox.inInbox > 0;
     while (moves) moves = this.#moveFirst() && this.#mailbox.inInbox > 0;
     this.#ports.blocked(this, this.#mailbox.inInbox > 0);
@@ -957,6 +981,10 @@ export class ConversationActor implements Committable {
       return false;
     }
     const message = this.#mailbox.shiftInbox()!;
+    if (this.#quarantine !== null) {
+      this.#ledger.move(message, encodeWaiting(message));
+      return true;
+    }
     const decision = this.#sequenced(message, NOTHING_HELD);
     const isOpen = this.#isOpen(message);
     if (decision.kind === "consumed") this.#ports.finish(message.source);
@@ -998,6 +1026,10 @@ export class ConversationActor implements Committable {
   listRead(entries: readonly WaitingEntry[]): void {
     if (this.#stopped) return;
     this.#isReadingList = false;
+    if (this.#quarantine !== null) {
+      this.#quarantinedListRead(this.#quarantine, entries);
+      return;
+    }
     for (const entry of entries) {
       if (!this.#listed(entry)) break;
       this.#listReadTo = entry.id;
@@ -1045,16 +1077,45 @@ export class ConversationActor implements Committable {
 
   // A record that cannot be read --------------------------------------------------------------------------------------
 
-  #startQuarantine(error: unknown): void {
-    this.#quarantine = {};
+  /** Its messages go unread to its list (attack B13), behind what stands there: the record that knew where that ends is lost. */
+  #startQuarantine(error: unknown, record: Uint8Array): void {
+    this.#quarantine = { record, listed: { lastId: 0, count: 0, bytes: 0 }, isListKnown: false };
     this.#ports.log.error(
       { ...this.id, error: describeError(error) },
-      "conversation quarantined: its record cannot be read and is left untouched; its messages wait in the inbox",
+      "conversation quarantined: its record cannot be read and is left untouched; its messages wait on its list, nothing is lost",
     );
+    this.#isReadingList = true;
+    this.#ports.readList(this, 0);
+  }
+
+  #quarantinedListRead(quarantine: Quarantine, entries: readonly WaitingEntry[]): void {
+    const { listed } = quarantine;
+    for (const { id, bytes } of entries) {
+      listed.lastId = id;
+      listed.count += 1;
+      listed.bytes += bytes.length;
+    }
+    if (entries.length > 0) {
+      this.#isReadingList = true;
+      this.#ports.readList(this, listed.lastId);
+      return;
+    }
+    quarantine.isListKnown = true;
+    this.#ledger.quarantine(quarantine.record, listed);
   }
 }
 
-type Quarantine = object;
+interface Quarantine {
+  /** As it is stored. */
+  readonly record: Uint8Array;
+  readonly listed: { lastId: number; count: number; bytes: number };
+  isListKnown: boolean;
+}
+
+export interface Salvage {
+  readonly messages: readonly MailboxMessage[];
+  readonly journal: TurnJournal | null;
+}
 
 const IDLE = Object.freeze({ state: "idle", why: "" } as const);
 const messageWork = (message: InboxMessage, isLate: boolean, order: OrderState | undefined): Work => ({

@@ -242,7 +242,11 @@ export class Conversations {
     if (resident?.actor !== crashed || this.#stopped) return;
     this.#residents.delete(crashed.key);
     this.#forget(resident);
-    for (const message of crashed.salvage()) this.#deliver(message);
+    const { messages, journal } = crashed.salvage();
+    const successor = this.#activate(crashed.key);
+    successor?.actor.inherit(journal);
+    for (const message of messages) successor?.actor.deliver(message);
+    successor?.actor.wake(); // what it waits for may stand on its list
   }
 
   /** Once: an inbox may hold 100,000 of them. */

@@ -14,7 +14,7 @@ import type { Hash64 } from "../src/domain/hash.ts";
 import type { ConversationKey } from "../src/domain/ids.ts";
 import type { InboxMessage, MailboxMessage } from "../src/domain/message.ts";
 import { freezePlain, type Plain } from "../src/domain/plain-data.ts";
-import { type Position, parseEntryId } from "../src/domain/position.ts";
+import { ENTRY_ZERO, type Position, parseEntryId } from "../src/domain/position.ts";
 import { RecentIds } from "../src/domain/recent-ids.ts";
 import {
   afterDrop,
@@ -31,7 +31,7 @@ import {
   type WaitingBounds,
   withExtra,
 } from "../src/domain/record.ts";
-import { openEntryOf } from "../src/domain/situation.ts";
+import { openEntryOf, quarantinedEntryOf } from "../src/domain/situation.ts";
 import { CodecError } from "../src/errors.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { StoredConversation } from "../src/store/shard-store.ts";
@@ -82,6 +82,7 @@ export class Ledger {
   /** What was stored, until the first turn decodes it. */
   #stored: DecodedRecord | null = null;
   #state: Plain | undefined;
+  #unreadable: Uint8Array | null = null;
   #residentBytes = RESIDENT_OVERHEAD_BYTES;
   #pending: PendingWork | null = null;
   #inFlight: PendingWork | null = null;
@@ -157,6 +158,18 @@ export class Ledger {
     this.#isOpenKnown = this.extra === null;
     this.#wasFull = this.extra?.waiting?.isFull ?? false;
     this.#measure(this.#stored?.stateBytes.length ?? 0);
+  }
+
+  /** Its record cannot be read: from now on it only takes what goes to the list, and writes the record back as it was (R5). */
+  quarantine(
+    stored: Uint8Array,
+    listed: { readonly lastId: number; readonly count: number; readonly bytes: number },
+  ): void {
+    this.#unreadable = stored;
+    this.#ids = new RecentIds({ dedupeMs: this.dedupeMs, dedupeMax: this.#bounds.dedupeMax }, null);
+    const waiting = { nextId: listed.lastId + 1, count: listed.count, bytes: listed.bytes, isFull: false };
+    this.#record = withExtra(newRecord({ entry: ENTRY_ZERO, index: 0 }), { waiting });
+    this.#isOpenKnown = false;
   }
 
   /** The record as a first message at `born` finds it. */
@@ -347,6 +360,7 @@ export class Ledger {
   }
 
   #encodeRecord(): Uint8Array {
+    if (this.#unreadable !== null) return this.#unreadable;
     if (this.#state === undefined && this.#stored !== null) {
       return encodeRecord(this.#record!, this.#stored.botVersion, this.#stored.stateBytes); // K2
     }
@@ -357,7 +371,9 @@ export class Ledger {
   /** K3. What was stored before this life in memory is not known, so the first change is told in any case. */
   #openChange(): Uint8Array | null | undefined {
     if (this.extra === null && this.#open === null && this.#isOpenKnown) return undefined;
-    const entry = openEntryOf(this.#record!, this.#open, Math.floor(this.#ports.nowMs()));
+    const nowMs = Math.floor(this.#ports.nowMs());
+    const isReadable = this.#unreadable === null;
+    const entry = (isReadable ? openEntryOf : quarantinedEntryOf)(this.#record!, this.#open, nowMs);
     const isSame = this.#isOpenKnown && JSON.stringify(entry) === JSON.stringify(this.#open);
     this.#open = entry;
     this.#isOpenKnown = true;

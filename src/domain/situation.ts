@@ -29,6 +29,19 @@ export function openEntryOf(record: ConversationRecord, before: OpenEntry | null
   };
 }
 
+/** Of one whose record cannot be read: of `record` only the extent of the list is true. */
+export function quarantinedEntryOf(record: ConversationRecord, before: OpenEntry | null, nowMs: number): OpenEntry {
+  const { count = 0, bytes = 0 } = record.extra?.waiting ?? {};
+  return {
+    state: "quarantined",
+    sinceMs: before?.sinceMs ?? nowMs,
+    why: "its record cannot be read",
+    waiting: count,
+    waitingBytes: bytes,
+    runs: false,
+  };
+}
+
 /** Of what is stored alone; what is in memory may make an idle one active. */
 export function stateOf(record: ConversationRecord): {
   readonly state: OpenEntry["state"] | "idle";
