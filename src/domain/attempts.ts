@@ -1,11 +1,12 @@
-// Attempts: what a failed turn leaves in its conversation's record, and when its message is poison. Pure; time and chance are
-// arguments.
+// Attempts: what a failed turn leaves in its conversation's record, and when its message is poison. Pure; time and
+// chance are arguments.
 //
 // Invariants
-//   A1. A failure charges one attempt to the turn that failed, and is durable from the first on; a death of the process charges
-//       only the turn that ran alone, and no attempt.
-//   A2. Poison is a message whose error says that it is final, or that failed `maxAttempts` times over at least `poisonMinMs`, so
-//       that an outage behind the bot does not halt everybody (attack H3), or that ended the process `DEATHS_MAX` times while alone.
+//   A1. A failure charges one attempt to the turn that failed, and is durable from the first on; a death of the process
+//       charges only the turn that ran alone, and no attempt.
+//   A2. Poison is a message whose error says that it is final, or that failed `maxAttempts` times over at least
+//       `poisonMinMs`, so that an outage behind the bot does not halt everybody (attack H3), or that ended the process
+//       `DEATHS_MAX` times while alone.
 //   A3. What the turn did already, its steps and the replies that are out, is kept through all of it.
 
 import { comparePositions, type Position } from "./position.ts";
@@ -66,7 +67,9 @@ export function afterDeathAlone(open: OpenTurn | undefined, position: Position, 
   return { kind: "again", open: { ...before, deaths }, delayMs };
 }
 
-/** An operator asks for the message to run once more: attempts and deaths count from 0, what it did already stands (A3). */
+/**
+ * An operator asks for the message to run once more: attempts and deaths count from 0, what it did already stands (A3).
+ */
 export function countedAfresh(open: OpenTurn): OpenTurn {
   return { ...NO_OPEN_TURN, position: open.position, repliesOut: open.repliesOut, steps: open.steps };
 }

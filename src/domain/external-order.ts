@@ -1,4 +1,5 @@
-// External order: what a channel promises about the numbers that its messages bear, and what a conversation keeps of them.
+// External order: what a channel promises about the numbers that its messages bear, and what a conversation keeps of
+// them.
 
 import type { InboxMessage } from "./message.ts";
 
@@ -15,7 +16,9 @@ export type ExternalOrder =
       readonly settleMs: number;
       /** More messages than this behind a gap are not waited for. */
       readonly maxHeld: number;
-      /** Of the first message of every conversation, and of every epoch; null: the lowest that comes within `settleMs`. */
+      /**
+       * Of the first message of every conversation, and of every epoch; null: the lowest that comes within `settleMs`.
+       */
       readonly firstSequence: number | null;
     }
   /** They rise with holes: what is missing cannot be seen, so each message waits `settleMs` for lower ones. */
@@ -24,9 +27,14 @@ export type ExternalOrder =
 /** What a conversation keeps of its channel's numbers. */
 export interface OrderState {
   readonly epoch: number;
-  /** contiguous: the number that comes next; monotonic: one more than the highest that was processed; null before the first. */
+  /**
+   * contiguous: the number that comes next; monotonic: one more than the highest that was processed; null before the
+   * first.
+   */
   readonly next: number | null;
-  /** When an operator asked to wait for a missing number once more, ms since the Unix epoch; the gap clock starts there. */
+  /**
+   * When an operator asked to wait for a missing number once more, ms since the Unix epoch; the gap clock starts there.
+   */
   readonly retriedAtMs?: number;
 }
 
@@ -41,8 +49,8 @@ export function comparePlaces(a: ExternalPlace, b: ExternalPlace): number {
 }
 
 /**
- * Null for a message that the outside gave no number, and for a redriven one: its place was decided when it became a dead letter,
- * and an operator asked for it to run now.
+ * Null for a message that the outside gave no number, and for a redriven one: its place was decided when it became a
+ * dead letter, and an operator asked for it to run now.
  */
 export function placeOf(message: Pick<InboxMessage, "sequence" | "extra">): ExternalPlace | null {
   if (message.sequence === undefined || message.extra?.redrives !== undefined) return null;

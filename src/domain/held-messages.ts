@@ -1,5 +1,5 @@
-// Held messages: those that wait for lower numbers of the outside, in the order in which they will go. Only a view in memory: each
-// of them stands on the waiting list, which is read again after a crash.
+// Held messages: those that wait for lower numbers of the outside, in the order in which they will go. Only a view in
+// memory: each of them stands on the waiting list, which is read again after a crash.
 //
 // Invariants
 //   M1. Order is by epoch, sequence, position; of two with the same place the one admitted first comes first.

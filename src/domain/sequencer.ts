@@ -1,18 +1,20 @@
-// Sequencer: decides what happens to the message at the head of a mailbox, and what those that are held allow. Pure: (record, ids,
-// rules, message) -> decision. An open turn and a halt go before all of this; whoever asks sees to that.
+// Sequencer: decides what happens to the message at the head of a mailbox, and what those that are held allow. Pure:
+// (record, ids, rules, message) -> decision. An open turn and a halt go before all of this; whoever asks sees to that.
 //
 // Invariants
-//   Q1. A position at or below the cursor was consumed by a committed turn and is never released again (P2 after a crash). Of what
-//       is on the waiting list the cursor says nothing.
+//   Q1. A position at or below the cursor was consumed by a committed turn and is never released again (P2 after a
+//       crash). Of what is on the waiting list the cursor says nothing.
 //   Q2. Only an id proves a duplicate (P2, attack B8): one that was decided, or one that is held.
-//   Q3. What is released stands above all that was processed and below all that is held (P3). What stands lower than what was
-//       processed is late; of two with the same place the one admitted first goes.
-//   Q4. A missing number is passed only by a gap, which names it, and only when its time is up or more than `maxHeld` wait.
+//   Q3. What is released stands above all that was processed and below all that is held (P3). What stands lower than
+//       what was processed is late; of two with the same place the one admitted first goes.
+//   Q4. A missing number is passed only by a gap, which names it, and only when its time is up or more than `maxHeld`
+//       wait.
 //   Q5. Decisions depend on nothing that a crash forgets: clocks start at admission, which the position tells.
 //
-// Epochs. The end of an epoch cannot be seen: numbers missing there are no gap, and what comes of them once a higher epoch has
-// begun is late. A higher epoch begins only when nothing of a lower one is held, by the same rules as a new conversation:
-// `firstSequence`, or the lowest within `settleMs`. Where a gap is passed, it lies in the epoch of what follows it.
+// Epochs. The end of an epoch cannot be seen: numbers missing there are no gap, and what comes of them once a higher
+// epoch has begun is late. A higher epoch begins only when nothing of a lower one is held, by the same rules as a new
+// conversation: `firstSequence`, or the lowest within `settleMs`. Where a gap is passed, it lies in the epoch of what
+// follows it.
 
 import {
   comparePlaces,
@@ -60,7 +62,10 @@ export type HeldDecision =
   | { readonly kind: "late"; readonly order: OrderState | undefined }
   /** Ask again at this time, ms of Redis time, or when something else is held or processed. */
   | { readonly kind: "wait"; readonly untilMs: number }
-  /** Numbers `from` to `to` of epoch `order.epoch` are missing, and their time is up or too many wait. `order`: after passing them. */
+  /**
+   * Numbers `from` to `to` of epoch `order.epoch` are missing, and their time is up or too many wait. `order`: after
+   * passing them.
+   */
   | { readonly kind: "gap"; readonly from: number; readonly to: number; readonly order: OrderState };
 
 export const NOTHING_HELD: HeldView = Object.freeze({
@@ -106,7 +111,8 @@ export function sequence(
 
 /**
  * Ask until it answers `wait` or `nothing`, after whatever was processed or held.
- * @param nowMs on the clock of positions, Redis'
+ * @param nowMs on the clock of positions, Redis'. Pass 0 while a message that was admitted is not sequenced yet: it may
+ * be   what is missing, and after an outage every clock is long over when the first of them is read
  */
 export function nextHeld(
   record: ConversationRecord,
@@ -120,7 +126,7 @@ export function nextHeld(
   if (rules.mode === "arrival") return release;
   const order = record.extra?.order;
   if (isPast(order, rules, lowest)) return { kind: "late", order }; // Q3
-  const next = expectedIn(lowest.epoch, order, rules);
+  const next = rules.mode === "monotonic" ? null : expectedIn(lowest.epoch, order, rules);
   if (lowest.sequence === next) return release;
   if (next === null || rules.mode === "monotonic") {
     const untilMs = oldestMs + rules.settleMs; // the oldest and all below it
@@ -134,8 +140,8 @@ export function nextHeld(
 }
 
 /**
- * What stands in the record once this message is decided, however it came to its turn: one whose turn is open goes on with it,
- * though lower ones may have come meanwhile.
+ * What stands in the record once this message is decided, however it came to its turn: one whose turn is open goes on
+ * with it, though lower ones may have come meanwhile.
  */
 export function orderAfter(
   record: ConversationRecord,
@@ -146,6 +152,26 @@ export function orderAfter(
   const order = record.extra?.order;
   const place = placeOf(message);
   return place === null || isPast(order, rules, place) ? order : orderPast(place);
+}
+
+/**
+ * What stands in the record once an operator passed what is missing: the lowest place of those that wait is next. Those
+ * that are past, and those without a place, say nothing of it.
+ * @param waiting all that waits of the conversation, held or not, in any order
+ */
+export function orderPastGap(
+  record: ConversationRecord,
+  rules: ExternalOrder,
+  waiting: Iterable<Pick<InboxMessage, "sequence" | "extra">>,
+): OrderState | undefined {
+  const order = record.extra?.order;
+  let lowest: ExternalPlace | null = null;
+  for (const message of waiting) {
+    const place = placeOf(message);
+    if (place === null || isPast(order, rules, place)) continue;
+    if (lowest === null || comparePlaces(place, lowest) < 0) lowest = place;
+  }
+  return lowest === null ? order : { epoch: lowest.epoch, next: lowest.sequence };
 }
 
 /** An operator asks for the missing number to be waited for once more: `gapTimeoutMs` from now, however many wait. */

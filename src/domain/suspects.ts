@@ -1,16 +1,17 @@
-// Suspects: which of the heads that were pending at an acquisition may run after processes ended uncleanly, since one of them may be
-// what ends the process (DESIGN 5, Poison; attack H2).
+// Suspects: which of the heads that were pending at an acquisition may run after processes ended uncleanly, since one
+// of them may be what ends the process (DESIGN 5, Poison; attack H2).
 //
-// The first unclean end changes nothing. After the second they run in groups, one group at a time, beside all that came later:
-// a commit marks a group before it runs, and the commits of its turns clear the marks. After another death those still marked run
-// first, in groups of at most half the size that they were marked with, down to one that runs alone in the process.
+// The first unclean end changes nothing. After the second they run in groups, one group at a time, beside all that came
+// later: a commit marks a group before it runs, and the commits of its turns clear the marks. After another death those
+// still marked run first, in groups of at most half the size that they were marked with, down to one that runs alone in
+// the process.
 //
 // Invariants
 //   S1. Nothing that waits here runs before the commit that marks it is durable.
 //   S2. One group at a time: whatever ends the process now is in it, or did not wait here.
 //   S3. A death halves, at least, the size of the group that its cause runs in next.
-//   S4. Alone is only who ended the process with at most two others beside it, however few asked; else two ends from outside would
-//       make everybody wait for one turn.
+//   S4. Alone is only who ended the process with at most two others beside it, however few asked; else two ends from
+//       outside would make everybody wait for one turn.
 
 export const SUSPECT_GROUP = 64;
 /** With fewer unclean ends in a row nobody is suspected. */
@@ -57,8 +58,8 @@ export class SuspectGroups<Key> {
   }
 
   /**
-   * The group to mark in one commit now: null while the former one has members left (S2) or nobody asks. Marked ones first, in
-   * groups of half their size (S3), those of the smallest size before others.
+   * The group to mark in one commit now: null while the former one has members left (S2) or nobody asks. Marked ones
+   * first, in groups of half their size (S3), those of the smallest size before others.
    */
   nextGroup(): SuspectGroup<Key> | null {
     if (this.#members.size > 0) return null;

@@ -1,4 +1,5 @@
-// When a failed message runs again and when it is poison; conversation-model.property.test.ts runs it through crashes and operators.
+// When a failed message runs again and when it is poison; conversation-model.property.test.ts runs it through crashes
+// and operators.
 
 import { fc, test as law } from "@fast-check/vitest";
 import { describe, expect, test } from "vitest";

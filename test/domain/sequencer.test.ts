@@ -4,7 +4,14 @@ import { describe, expect, test } from "vitest";
 import type { ExternalOrder } from "../../src/domain/external-order.ts";
 import { HeldMessages } from "../../src/domain/held-messages.ts";
 import type { ConversationRecord } from "../../src/domain/record.ts";
-import { NOTHING_HELD, nextHeld, orderAfter, sequence, waitOnceMore } from "../../src/domain/sequencer.ts";
+import {
+  NOTHING_HELD,
+  nextHeld,
+  orderAfter,
+  orderPastGap,
+  sequence,
+  waitOnceMore,
+} from "../../src/domain/sequencer.ts";
 import { at, emptyIds, goingOnWith, type Numbered, numbered, withOrder } from "./support/numbered.ts";
 
 const fromOne: ExternalOrder = { mode: "contiguous", gapTimeoutMs: 3_000, settleMs: 500, maxHeld: 3, firstSequence: 1 };
@@ -108,6 +115,32 @@ describe("contiguous", () => {
   });
 });
 
+describe("passing a gap", () => {
+  test("goes on with the lowest that waits, and never back to what is late, redriven or without a number", () => {
+    const late = numbered(2, 1_000);
+    const redriven = numbered(3, 1_001, { extra: { redrives: "9-0" } });
+    const waiting = [late, redriven, numbered(undefined, 1_002), numbered(9, 1_003), numbered(8, 1_004)];
+    expect(orderPastGap(goingOnWith(5), fromOne, waiting)).toEqual({ epoch: 0, next: 8 });
+    expect(orderPastGap(goingOnWith(5), fromOne, [late])).toEqual({ epoch: 0, next: 5 });
+  });
+
+  test("goes on with a higher epoch only where nothing of the present one waits", () => {
+    const higher = numbered(4, 1_000, { epoch: 1 });
+    expect(orderPastGap(goingOnWith(5), fromOne, [higher, numbered(8, 1_001)])).toEqual({ epoch: 0, next: 8 });
+    expect(orderPastGap(goingOnWith(5), fromOne, [higher])).toEqual({ epoch: 1, next: 4 });
+  });
+});
+
+describe("while messages are not sequenced yet", () => {
+  test("no time is up at 0, and what needs no time goes all the same", () => {
+    const held = holding(numbered(50, 1_000));
+    expect(nextHeld(goingOnWith(41), rising, held, 0)).toEqual({ kind: "wait", untilMs: 1_500 });
+    expect(nextHeld(goingOnWith(41), fromOne, held, 0)).toEqual({ kind: "wait", untilMs: 4_000 });
+    expect(nextHeld(goingOnWith(50), fromOne, held, 0).kind).toBe("release");
+    expect(nextHeld(goingOnWith(51), rising, held, 0).kind).toBe("late");
+  });
+});
+
 describe("monotonic", () => {
   test("releases at once where settleMs is 0, and calls what is lower late", () => {
     const rules: ExternalOrder = { ...rising, settleMs: 0 };
@@ -125,6 +158,10 @@ describe("monotonic", () => {
     expect(nextHeld(goingOnWith(46), rising, held, 1_500)).toEqual({ kind: "release", order: { epoch: 0, next: 51 } });
     held.shift();
     expect(nextHeld(goingOnWith(51), rising, held, 1_500)).toEqual({ kind: "wait", untilMs: 1_800 });
+  });
+
+  test("holds for settleMs also what follows the last one without a hole", () => {
+    expect(nextHeld(goingOnWith(41), rising, holding(numbered(41, 1_000)), 1_499).kind).toBe("wait");
   });
 
   test("lets the lowest go at once when more than maxHeld wait; a hole is never a gap", () => {
