@@ -21,7 +21,13 @@ import { decodeWaiting, encodeWaiting } from "../src/codec/inbox-codec.ts";
 import type { ConversationState } from "../src/codec/open-codec.ts";
 import { afterDeathAlone, afterFailure, countedAfresh, DEATHS_MAX } from "../src/domain/attempts.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
-import type { ExternalOrder, OrderState } from "../src/domain/external-order.ts";
+import {
+  comparePlaces,
+  type ExternalOrder,
+  type ExternalPlace,
+  type OrderState,
+  placeOf,
+} from "../src/domain/external-order.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
 import { HeldMessages } from "../src/domain/held-messages.ts";
 import type { ConversationId, ConversationKey } from "../src/domain/ids.ts";
@@ -50,6 +56,7 @@ import {
   NOTHING_HELD,
   nextHeld,
   orderAfter,
+  orderPastGap,
   sequence,
   waitOnceMore,
 } from "../src/domain/sequencer.ts";
@@ -109,6 +116,8 @@ export interface ConversationPorts {
   mayRunHead(conversation: ConversationActor, position: Position): boolean;
   /** What was pending in it when the shard was acquired is decided, or failed durably. */
   headIsThrough(key: ConversationKey): void;
+  /** Whether all was read that stood in the inbox when the shard was acquired. */
+  hasCaughtUp(): boolean;
   /** Whether its mark as the one that ran alone was found when a process had ended: true once. */
   diedAlone(key: ConversationKey): boolean;
 }
@@ -128,6 +137,10 @@ const POISON_MIN_MS_DEFAULT = 600_000;
 const MOVED_BYTES_MAX = 1_048_576;
 /** Longest time until a clock in memory is looked at again; the durable one is exact. */
 const CLOCK_MS_MAX = 60_000;
+/** Until the reader is looked at again, at start. */
+const CATCH_UP_MS = 100;
+/** Before any admission. */
+const NO_TIME_PASSED = 0;
 const ARRIVAL: ExternalOrder = Object.freeze({ mode: "arrival" });
 
 /** A turn that is under way or about to be. */
@@ -472,7 +485,10 @@ export class ConversationActor implements Committable {
   #releaseHeld(held: HeldMessages<InboxMessage>): Next | null {
     const lowest = held.peek();
     if (lowest === undefined) return null;
-    const decision = this.#nextHeld(held, lowest);
+    return this.#decideHeld(held, lowest, this.#nextHeld(lowest, NO_TIME_PASSED));
+  }
+
+  #decideHeld(held: HeldMessages<InboxMessage>, lowest: InboxMessage, decision: HeldDecision): Next | null {
     if (decision.kind !== "release" && decision.kind !== "late") return null;
     held.shift();
     this.#mailbox.putFirst(lowest);
@@ -486,17 +502,28 @@ export class ConversationActor implements Committable {
     return "go-on";
   }
 
-  #nextHeld(held: HeldMessages<InboxMessage>, { position }: InboxMessage): HeldDecision {
-    return nextHeld(this.#ledger.recordFor(position), this.#rules, held, this.#ports.environment.nowMs());
+  /** @param nowMs time counts only when all that has arrived was looked at: what is missing may be among it */
+  #nextHeld({ position }: InboxMessage, nowMs: number): HeldDecision {
+    return nextHeld(this.#ledger.recordFor(position), this.#rules, this.#held!, nowMs);
   }
 
   /** Everything that has arrived is held: only time, or what is missing, moves it. */
   #waitForOrder(held: HeldMessages<InboxMessage>): Next {
+    const { environment, hasCaughtUp, headIsThrough } = this.#ports;
     const lowest = held.peek();
-    const decision = lowest === undefined ? null : this.#nextHeld(held, lowest);
-    if (decision?.kind === "gap") return this.#gap(lowest!, decision);
-    this.#setOrderClock(decision?.kind === "wait" ? decision.untilMs : null);
-    this.#ports.headIsThrough(this.key); // nothing of it can run now
+    if (lowest !== undefined) {
+      const nowMs = environment.nowMs();
+      if (!hasCaughtUp()) {
+        this.#setOrderClock(nowMs + CATCH_UP_MS); // what is missing may stand in the inbox
+        return "over";
+      }
+      const decision = this.#nextHeld(lowest, nowMs);
+      if (decision.kind === "gap") return this.#gap(lowest, decision);
+      const next = this.#decideHeld(held, lowest, decision);
+      if (next !== null) return next;
+      this.#setOrderClock(decision.kind === "wait" ? decision.untilMs : null);
+    } else this.#setOrderClock(null);
+    headIsThrough(this.key); // nothing of it can run now
     return "over";
   }
 
@@ -505,7 +532,7 @@ export class ConversationActor implements Committable {
     const missing = from === to ? `number ${from} is missing` : `numbers ${from} to ${to} are missing`;
     counters.gaps += 1;
     if (this.#bot.ordering !== "available") {
-      this.#halt("gap", missing, undefined);
+      this.#halt("gap", missing, undefined, { epoch: order.epoch, sequence: from });
       return "go-on";
     }
     log.warn({ ...this.id, from, to }, `${missing}: passed`);
@@ -832,7 +859,7 @@ export class ConversationActor implements Committable {
       halt: undefined,
       openTurn: undefined,
       suspect: undefined,
-      order: orderAfter(record, this.#rules, message) ?? record.extra?.order,
+      order: orderAfter(record, this.#rules, message),
       notices: this.#ledger.withNotices(this.#noticeOf(message, reason, open)),
     });
     this.#ended(record);
@@ -844,10 +871,10 @@ export class ConversationActor implements Committable {
     return [{ kind: "poisoned", position: message.position, id: message.id, error: open?.error ?? "" }];
   }
 
-  #halt(reason: HaltReason, why: string, open: OpenTurn | undefined): void {
+  #halt(reason: HaltReason, why: string, open: OpenTurn | undefined, missing?: ExternalPlace): void {
     const { counters, environment, log } = this.#ports;
     counters.halts += 1;
-    const halt = { reason, sinceMs: Math.floor(environment.nowMs()), why };
+    const halt = { reason, sinceMs: Math.floor(environment.nowMs()), why, ...(missing && { missing }) };
     this.#ledger.change(this.#ledger.record!.born, { halt, openTurn: open, suspect: undefined });
     this.#setOrderClock(null);
     log.error(
@@ -860,16 +887,22 @@ export class ConversationActor implements Committable {
   // Halts, and what lifts them ----------------------------------------------------------------------------------------
 
   /** Everything that comes goes to the list; only what a gap lacks is looked for (attack B12). */
-  #whileHalted({ reason }: Halt): Next {
+  #whileHalted({ missing }: Halt): Next {
     this.#leaveOnList();
     const head = this.#mailbox.firstInInbox();
     if (head === undefined) return "over";
-    if (reason === "gap" && this.#sequenced(head, NOTHING_HELD).kind === "release" && head.sequence !== undefined) {
+    const place = placeOf(head);
+    if (missing !== undefined && place !== null && comparePlaces(place, missing) === 0 && this.#isNew(head)) {
       this.#ports.log.info({ ...this.id }, "what was missing has come: the conversation goes on");
       this.#ledger.change(head.position, { halt: undefined });
       return "go-on";
     }
     return this.#moveFirst() ? "go-on" : "over";
+  }
+
+  #isNew(message: InboxMessage): boolean {
+    const { kind } = this.#sequenced(message, NOTHING_HELD);
+    return kind !== "consumed" && kind !== "duplicate";
   }
 
   #leaveOnList(): void {
@@ -928,6 +961,7 @@ export class ConversationActor implements Committable {
   #liftForRetry({ born, extra }: ConversationRecord, control: ControlMessage): void {
     const { halt, openTurn, order } = extra!;
     const nowMs = Math.floor(this.#ports.environment.nowMs());
+    this.#closeJournal(); // a step of it that hangs must not be joined once more
     const again = {
       halt: undefined,
       openTurn: openTurn && countedAfresh(openTurn),
@@ -938,9 +972,7 @@ export class ConversationActor implements Committable {
 
   #liftBySkip(halt: Halt, record: ConversationRecord, control: ControlMessage): void {
     if (halt.reason === "gap") {
-      const lowest = lowestOf(this.#mailbox.listed());
-      const order =
-        lowest === undefined ? record.extra!.order : { epoch: lowest.extra?.epoch ?? 0, next: lowest.sequence! };
+      const order = orderPastGap(record, this.#rules, this.#mailbox.listed());
       this.#ledger.change(record.born, { halt: undefined, order }, control);
       return;
     }
@@ -1138,12 +1170,7 @@ const rest = (notices: readonly Notice[] | undefined): readonly Notice[] | undef
 /** What changes in the extra by a turn; null in the plain case. */
 function extraAfter({ extra }: ConversationRecord, work: Work): ExtraParts | null {
   if (extra === null) return work.order === undefined ? null : { order: work.order };
-  const notices = work.notice === null ? extra.notices : rest(extra.notices);
-  return { openTurn: undefined, suspect: undefined, order: work.order ?? extra.order, notices };
-}
-
-/** By epoch and number; undefined where none has a number. */
-function lowestOf(messages: readonly InboxMessage[]): InboxMessage | undefined {
-  const placed = messages.filter((message) => message.sequence !== undefined);
-  return placed.sort((a, b) => (a.extra?.epoch ?? 0) - (b.extra?.epoch ?? 0) || a.sequence! - b.sequence!)[0];
+  const ended = { openTurn: undefined, suspect: undefined };
+  if (work.notice !== null) return { ...ended, order: extra.order, notices: rest(extra.notices) };
+  return { ...ended, order: work.order, notices: extra.notices };
 }

@@ -57,6 +57,7 @@ export interface ConversationsOptions {
     | "blocked"
     | "mayRunHead"
     | "headIsThrough"
+    | "hasCaughtUp"
     | "diedAlone"
   >;
   readonly heads: PendingHeads;
@@ -122,6 +123,7 @@ export class Conversations {
       blocked: (conversation, isBlocked) => this.#setBlocked(conversation, isBlocked),
       mayRunHead: (conversation, position) => options.heads.mayRun(conversation, position),
       headIsThrough: (key) => options.heads.through(key),
+      hasCaughtUp: () => options.heads.hasCaughtUp,
       diedAlone: (key) => options.heads.diedAlone(key),
       resized: (bytes) => this.#resized(bytes),
       crashed: (conversation, error) => options.environment.guard(() => this.#crashed(conversation, error)),
@@ -242,6 +244,7 @@ export class Conversations {
     if (resident?.actor !== crashed || this.#stopped) return;
     this.#residents.delete(crashed.key);
     this.#forget(resident);
+    this.#options.heads.through(crashed.key); // its mark may never have become durable
     const { messages, journal } = crashed.salvage();
     const successor = this.#activate(crashed.key);
     successor?.actor.inherit(journal);

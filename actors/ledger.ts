@@ -27,6 +27,7 @@ import {
   type Notice,
   newRecord,
   type RecordExtra,
+  storedExtra,
   type TurnOutcome,
   type WaitingBounds,
   withExtra,
@@ -361,11 +362,12 @@ export class Ledger {
 
   #encodeRecord(): Uint8Array {
     if (this.#unreadable !== null) return this.#unreadable;
+    const record = this.extra === null ? this.#record! : { ...this.#record!, extra: storedExtra(this.extra) };
     if (this.#state === undefined && this.#stored !== null) {
-      return encodeRecord(this.#record!, this.#stored.botVersion, this.#stored.stateBytes); // K2
+      return encodeRecord(record, this.#stored.botVersion, this.#stored.stateBytes); // K2
     }
     const state = this.#state === undefined ? this.#bot.initialState() : this.#state;
-    return encodeRecord(this.#record!, this.#bot.version, JSON.stringify(state));
+    return encodeRecord(record, this.#bot.version, JSON.stringify(state));
   }
 
   /** K3. What was stored before this life in memory is not known, so the first change is told in any case. */

@@ -11,7 +11,7 @@
 import type { ConversationKey } from "../src/domain/ids.ts";
 import type { InboxEntry } from "../src/domain/message.ts";
 import { compareEntryIds, type EntryId, type Position } from "../src/domain/position.ts";
-import { SuspectGroups } from "../src/domain/suspects.ts";
+import { type SuspectGroup, SuspectGroups } from "../src/domain/suspects.ts";
 import type { Environment } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
 
@@ -32,8 +32,8 @@ export interface PendingHeadsOptions {
   readonly horizon: EntryId;
   readonly groupMax: number;
   readonly environment: Environment;
-  /** Lets nothing else begin a turn in this process; null: everything may again. */
-  readonly leaveAlone: (key: ConversationKey | null) => void;
+  /** Lets nothing else begin a turn in this process, and tells when no turn runs any more; null: everything may again. */
+  readonly leaveAlone: (key: ConversationKey | null, onAlone?: () => void) => void;
   readonly onThrough: () => void;
 }
 
@@ -102,6 +102,11 @@ export class PendingHeads {
     this.#alone = null;
   }
 
+  /** All was read that stood in the inbox when the shard was acquired. */
+  get hasCaughtUp(): boolean {
+    return this.#isRead;
+  }
+
   /** True once. */
   diedAlone(key: ConversationKey): boolean {
     return this.#diedAlone.delete(key);
@@ -140,22 +145,28 @@ export class PendingHeads {
   #nextGroup(): void {
     const group = this.#groups.nextGroup();
     if (group === null) return;
-    const members = group.keys.flatMap((key) => this.#waiting.get(key) ?? []);
-    this.#options.log.info({ size: group.size, conversations: members.length }, "a group of suspects runs");
-    const marks = members.map(({ head, position }) => head.markSuspect(group.size, position));
-    void Promise.all(marks).then(() => this.#run(group.keys));
+    this.#options.log.info({ size: group.size, conversations: group.keys.length }, "a group of suspects runs");
+    if (group.size > 1) this.#mark(group);
+    else {
+      this.#alone = group.keys[0]!;
+      this.#options.leaveAlone(this.#alone, () => this.#mark(group)); // whoever still runs must not be its guilt
+    }
   }
 
-  /** W2 */
-  #run(keys: readonly ConversationKey[]): void {
-    this.#groups.marked(keys);
-    this.#alone = this.#groups.alone;
-    if (this.#alone !== null) this.#options.leaveAlone(this.#alone);
+  /** Each runs when its own mark is durable; one that crashed meanwhile is told to be through. */
+  #mark({ keys, size }: SuspectGroup<ConversationKey>): void {
     for (const key of keys) {
       const waiting = this.#waiting.get(key);
-      this.#waiting.delete(key);
-      waiting?.head.wake();
+      if (waiting === undefined) this.#groups.through(key);
+      else void waiting.head.markSuspect(size, waiting.position).then(() => this.#run(key));
     }
+  }
+
+  #run(key: ConversationKey): void {
+    this.#groups.marked([key]);
+    const waiting = this.#waiting.get(key);
+    this.#waiting.delete(key);
+    waiting?.head.wake();
   }
 
   /** W3 */

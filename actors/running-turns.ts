@@ -13,6 +13,7 @@ export class RunningTurns {
   readonly #waiting = new Set<() => void>();
   #sweep: Timer | null = null;
   #alone: ConversationKey | null = null;
+  #onAlone: (() => void) | null = null;
 
   constructor(environment: Environment, max: number) {
     this.#environment = environment;
@@ -29,10 +30,19 @@ export class RunningTurns {
     return this.#alone === key && this.#turns.size === 0;
   }
 
-  /** From now on only this conversation begins a turn, once those under way have ended; null: all may again. */
-  leaveAlone(key: ConversationKey | null): void {
+  /** From now on only this conversation begins a turn; null: all may again. @param onAlone called when no turn runs any more */
+  leaveAlone(key: ConversationKey | null, onAlone?: () => void): void {
     this.#alone = key;
+    this.#onAlone = onAlone ?? null;
+    this.#lookAlone();
     this.#wakeNext();
+  }
+
+  #lookAlone(): void {
+    if (this.#turns.size > 0) return;
+    const onAlone = this.#onAlone;
+    this.#onAlone = null;
+    onAlone?.();
   }
 
   /** Calls back once, when there is room again. */
@@ -48,6 +58,7 @@ export class RunningTurns {
 
   remove(turn: Turn): void {
     this.#turns.delete(turn);
+    this.#lookAlone();
     this.#wakeNext();
   }
 

@@ -316,7 +316,7 @@ export class Shard {
       followsAnEnd,
       horizon: inboxLast,
       groupMax: this.#options.config.suspectGroupMax,
-      leaveAlone: (key) => this.#options.running.leaveAlone(key),
+      leaveAlone: (key, onAlone) => this.#options.running.leaveAlone(key, onAlone),
       onThrough: () => committer.headsAreThrough(),
     });
   }

@@ -6,7 +6,7 @@
 //       waiting list: what is on that is unfinished exactly as long as it is there.
 //   E3. State bytes are copied untouched unless a turn makes new ones; decoding them is part of a turn (R5).
 
-import type { OrderState } from "./external-order.ts";
+import type { ExternalPlace, OrderState } from "./external-order.ts";
 import type { Hash64 } from "./hash.ts";
 import { halfSipHash64 } from "./hash.ts";
 import type { Plain } from "./plain-data.ts";
@@ -55,6 +55,8 @@ export type HaltReason = (typeof HALT_REASONS)[number];
 
 export interface Halt {
   readonly reason: HaltReason;
+  /** Of a gap: the place that is missing. Whatever comes for it lifts the halt. */
+  readonly missing?: ExternalPlace;
   /** ms since the Unix epoch. */
   readonly sinceMs: number;
   /** Never a user's words. */
@@ -191,11 +193,13 @@ export function afterMove(
   return { ...withExtra(record, { waiting }), cursor: position };
 }
 
-/** The record after one on the waiting list, `bytes` long there, was decided. It is at its bound until it is below half of it. */
+/**
+ * The record after one on the waiting list, `bytes` long there, was decided. It is at its bound until it is below half of it. An empty
+ * list keeps its next id as long as the record is in memory: a commit may empty it and add to it.
+ */
 export function afterLeaving(record: ConversationRecord, bytes: number, bounds: WaitingBounds): ConversationRecord {
   const before = record.extra?.waiting ?? EMPTY_LIST;
   const count = before.count - 1;
-  if (count <= 0) return withExtra(record, { waiting: undefined });
   const total = Math.max(0, before.bytes - bytes);
   const isBelowHalf = count * 2 < bounds.waitingMax && total * 2 < bounds.waitingBytesMax;
   const isFull = before.isFull && !isBelowHalf;
@@ -204,11 +208,18 @@ export function afterLeaving(record: ConversationRecord, bytes: number, bounds: 
 
 export const EMPTY_LIST: WaitingList = Object.freeze({ nextId: 1, count: 0, bytes: 0, isFull: false });
 
+/** As it is stored: of an empty list nothing. */
+export function storedExtra(extra: RecordExtra | null): RecordExtra | null {
+  if (extra?.waiting?.count !== 0) return extra;
+  const { waiting: _empty, ...rest } = extra;
+  return Object.keys(rest).length === 0 ? null : rest;
+}
+
 /** The name of a halt: a verb that means this one and no later one repeats it. */
 export function haltName(record: ConversationRecord): string | null {
-  const { halt, openTurn, order } = record.extra ?? {};
+  const { halt, openTurn } = record.extra ?? {};
   if (halt === undefined) return null;
-  if (halt.reason === "gap") return `gap-${order?.epoch ?? 0}-${order?.next ?? 0}`;
+  if (halt.missing !== undefined) return `gap-${halt.missing.epoch}-${halt.missing.sequence}`;
   return openTurn === undefined ? halt.reason : formatBorn(openTurn.position);
 }
 

@@ -1,14 +1,14 @@
 // Situation: what a conversation does, in the words that are used everywhere, as far as its record says it. Pure.
 
 import type { OpenEntry } from "../codec/open-codec.ts";
-import { type ConversationRecord, haltName } from "./record.ts";
+import { type ConversationRecord, haltName, storedExtra } from "./record.ts";
 
 /**
  * Its entry in the index of the unfinished; null if it needs none.
  * @param sinceMs when the present state began; kept of the entry before if the state is the same
  */
 export function openEntryOf(record: ConversationRecord, before: OpenEntry | null, nowMs: number): OpenEntry | null {
-  const { extra } = record;
+  const extra = storedExtra(record.extra);
   if (extra === null) return null;
   const { waiting, halt, openTurn, suspect } = extra;
   const { state, why } = stateOf(record);
@@ -47,7 +47,7 @@ export function stateOf(record: ConversationRecord): {
   readonly state: OpenEntry["state"] | "idle";
   readonly why: string;
 } {
-  const { waiting, halt, openTurn, notices, suspect, order } = record.extra ?? {};
+  const { waiting, halt, openTurn, notices, suspect, order } = storedExtra(record.extra) ?? {};
   if (halt !== undefined) return { state: "halted", why: halt.why };
   if (openTurn !== undefined && openTurn.attempts + openTurn.deaths > 0) {
     const deaths = openTurn.deaths > 0 ? `, ${openTurn.deaths} ends of the process` : "";

@@ -126,6 +126,7 @@ export class ConversationRig {
       reserveDeadLetter: () => this.deadLettersHaveRoom,
       mayRunHead: () => true,
       headIsThrough: () => undefined,
+      hasCaughtUp: () => true,
       diedAlone: () => false,
       ...this.#options.ports,
       laneHasRoom: (_key, _replies, _bytes, onRoom) => {
