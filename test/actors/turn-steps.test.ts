@@ -296,6 +296,28 @@ describe("a step outlives the run of the turn that began it (attack A6)", () => 
     expect(charges).toBe(1);
   });
 
+  test("a later try of it still has the idempotency key of the first", async () => {
+    const rig = new JournalRig();
+    const keys: string[] = [];
+    const charge = (ctx: TurnContext) =>
+      ctx.step(
+        "charge",
+        () => {
+          keys.push(ctx.idempotencyKey("charge"));
+          if (keys.length === 1) throw new Error("down");
+          return keys.length;
+        },
+        { retry: 1 },
+      );
+    const first = run(body(charge), { journal: rig.journal });
+    await quiet();
+    first.turn.expire();
+    await first.later;
+    await rig.environment.pass(1_000);
+    expect(stateOf(await over(rig, charge))).toBe(2);
+    expect(keys).toEqual([keys[0], keys[0]]);
+  });
+
   test("one that ends between two runs is journaled all the same", async () => {
     const rig = new JournalRig();
     const charged = gate<string>();
@@ -489,6 +511,7 @@ describe("steps are bounded and checked", () => {
     ["half a retry", (ctx) => ctx.step("s", () => 1, { retry: 0.5 })],
     ["over 100 retries", (ctx) => ctx.step("s", () => 1, { retry: 101 })],
     ["no time at all", (ctx) => ctx.step("s", () => 1, { timeout: 0 })],
+    ["more than a day", (ctx) => ctx.step("s", () => 1, { timeout: "25h" })],
     ["a timeout that is no duration", (ctx) => ctx.step("s", () => 1, { timeout: "soon" as "1s" })],
   ];
   for (const [what, use] of wrong) {
@@ -628,7 +651,7 @@ describe("after its end a turn's context does nothing (T1)", () => {
     ["end", (ctx) => ctx.end()],
     ["now", (ctx) => ctx.now()],
     ["uuid", (ctx) => ctx.uuid()],
-    ["idempotencyKey", (ctx) => ctx.idempotencyKey()],
+    ["random", (ctx) => ctx.random()],
   ];
   for (const [name, use] of uses) {
     test(`ctx.${name} is a TurnEndedError that names it`, async () => {
