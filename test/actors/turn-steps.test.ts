@@ -402,6 +402,27 @@ describe("a step outlives the run of the turn that began it (attack A6)", () => 
   });
 });
 
+test("a journal that is closed at any moment of a step's end changes no more (G5)", async () => {
+  const lengths = new Set<number>();
+  for (let moments = 0; moments < 12; moments += 1) {
+    const rig = new JournalRig();
+    const held = gate<string>();
+    run(
+      body((ctx) => ctx.step("s", () => held.promise)),
+      { journal: rig.journal },
+    );
+    await quiet();
+    held.open("done");
+    for (let i = 0; i < moments; i += 1) await Promise.resolve();
+    rig.journal.close();
+    const atClose = rig.journal.steps;
+    await quiet();
+    expect(rig.journal.steps).toBe(atClose);
+    lengths.add(atClose.length);
+  }
+  expect([...lengths]).toEqual([0, 1]); // before its end, and after
+});
+
 describe("a re-run that does not do the same is an error that names both (J2, J3)", () => {
   test("another step at the place of a journaled one is not run", async () => {
     let runs = 0;
