@@ -34,6 +34,7 @@ export function shortBotError(error: unknown): string {
 
 /** In full, with what the bot wrote into it: only for where the message itself stands, too. */
 export function fullBotError(error: unknown): string {
+  if (error instanceof FloatingRejectionError) return `${error.code}: ${fullBotError(error.reason)}`;
   return String(error instanceof Error ? (error.stack ?? error) : error).slice(0, ERROR_TEXT_MAX * 4);
 }
 

@@ -3,7 +3,7 @@
 import type { ReplyInput, StepOptions } from "../src/domain/bot.ts";
 import { durationMs } from "../src/domain/duration.ts";
 import { type ConversationId, ID_BYTES_MAX, NAME_PATTERN } from "../src/domain/ids.ts";
-import { STEP_NAME_BYTES_MAX, STEP_RETRIES_MAX } from "../src/domain/journal.ts";
+import { STEP_NAME_BYTES_MAX, STEP_RETRIES_MAX, STEP_TIMEOUT_MS_MAX } from "../src/domain/journal.ts";
 import type { Reply } from "../src/domain/message.ts";
 import { freezePlain, type Plain } from "../src/domain/plain-data.ts";
 import { NotAvailableError, TurnOutputError } from "../src/errors.ts";
@@ -106,8 +106,8 @@ function stepTimeoutMs(name: string, timeout: NonNullable<StepOptions["timeout"]
   } catch {
     // told below, as 0 is
   }
-  if (ms >= 1) return ms;
-  throw refused(`timeout of step ${name} is not at least 1 ms; take ms, or e.g. "500ms", "2s", "5m"`);
+  if (ms >= 1 && ms <= STEP_TIMEOUT_MS_MAX) return ms;
+  throw refused(`timeout of step ${name} is not from 1 ms to 24 h; take ms, or e.g. "500ms", "2s", "5m"`);
 }
 
 function assertName(name: unknown, what: string): void {

@@ -243,8 +243,8 @@ export class Turn implements TurnContext, RejectionOwner {
     return `${hash.slice(0, 8)}-${hash.slice(8, 12)}-4${hash.slice(13, 16)}-${variant}${hash.slice(17, 20)}-${hash.slice(20, 32)}`;
   }
 
+  /** A name without an effect, and a step that outlives the run asks for it in a later try: so at any time. */
   idempotencyKey(name = "turn"): string {
-    this.#assertOpen("idempotencyKey");
     const { conversation, born, seq } = this.#input;
     return `${idempotencyKey(conversation, formatBorn(born), seq)}~${encodeURIComponent(name).replaceAll("~", "%7E")}`;
   }

@@ -34,13 +34,13 @@ export type ReplyInput = string | { readonly text: string; readonly data?: Plain
 export interface StepOptions {
   /** How many more tries after a failed one, 0 to 100; default 0. A TerminalError is not tried again. */
   readonly retry?: number;
-  /** Longest try; its signal aborts then, and it counts as failed. Default: none but the turn's own. */
+  /** Longest try, up to 24 h; its signal aborts then, and it counts as failed. Default: as long as it takes. */
   readonly timeout?: Duration;
 }
 
 /**
- * What a turn may do besides returning its state. After the turn ended all but `log` and `signal` fail with TurnEndedError, and do
- * nothing.
+ * What a turn may do besides returning its state. After the turn ended all but `log`, `signal` and `idempotencyKey` fail with
+ * TurnEndedError, and do nothing.
  */
 export interface TurnContext {
   /** Buffers a reply; it leaves after the commit of this turn, in order. */
@@ -90,7 +90,7 @@ export interface TurnContext {
   random(): number;
   /** A version 4 UUID, the same in every re-run. */
   uuid(): string;
-  /** A key for an outside call made by this turn, the same in every re-run. */
+  /** A key for an outside call made by this turn, the same in every re-run; also for a step that outlives the run that began it. */
   idempotencyKey(name?: string): string;
   /** Aborts when the turn's time is up or its incarnation ended. */
   readonly signal: AbortSignal;

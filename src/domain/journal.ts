@@ -17,6 +17,8 @@ export type StepPlace = Pick<JournaledStep, "index" | "name" | "occurrence">;
 
 export const STEP_NAME_BYTES_MAX = 200;
 export const STEP_RETRIES_MAX = 100;
+/** As long as a turn may take. */
+export const STEP_TIMEOUT_MS_MAX = 86_400_000;
 /** Tries of one step: short, since its conversation waits. */
 export const STEP_BACKOFF: Backoff = { baseMs: 100, capMs: 10_000 };
 

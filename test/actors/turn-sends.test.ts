@@ -1,6 +1,7 @@
 // ctx.send, notices, what else a message says of itself, and floating promises: actors/turn.ts.
 
 import { describe, expect, test } from "vitest";
+import { describeBotError, fullBotError } from "../../actors/bot-error.ts";
 import type { Send } from "../../actors/turn.ts";
 import type { Message, TurnContext } from "../../src/domain/bot.ts";
 import { PlainDataError } from "../../src/domain/plain-data.ts";
@@ -217,6 +218,9 @@ describe("a promise that the handler left behind", () => {
     expect(error).toMatchObject({ reason });
     expect(String(error)).not.toContain("4242");
     expect(aborted).toBe(error);
+    expect(describeBotError(error)).toMatchObject({ code: "ERR_FLOATING_REJECTION", reason: { name: "Error" } });
+    expect(JSON.stringify(describeBotError(error))).not.toContain("4242");
+    expect(fullBotError(error)).toContain("card 4242"); // for the dead letter, which holds the message as well
     end.open(null);
     await quiet();
     expect(turn.results).toBe(1);

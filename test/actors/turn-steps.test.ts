@@ -296,6 +296,28 @@ describe("a step outlives the run of the turn that began it (attack A6)", () => 
     expect(charges).toBe(1);
   });
 
+  test("a later try of it still has the idempotency key of the first", async () => {
+    const rig = new JournalRig();
+    const keys: string[] = [];
+    const charge = (ctx: TurnContext) =>
+      ctx.step(
+        "charge",
+        () => {
+          keys.push(ctx.idempotencyKey("charge"));
+          if (keys.length === 1) throw new Error("down");
+          return keys.length;
+        },
+        { retry: 1 },
+      );
+    const first = run(body(charge), { journal: rig.journal });
+    await quiet();
+    first.turn.expire();
+    await first.later;
+    await rig.environment.pass(1_000);
+    expect(stateOf(await over(rig, charge))).toBe(2);
+    expect(keys).toEqual([keys[0], keys[0]]);
+  });
+
   test("one that ends between two runs is journaled all the same", async () => {
     const rig = new JournalRig();
     const charged = gate<string>();
@@ -378,6 +400,27 @@ describe("a step outlives the run of the turn that began it (attack A6)", () => 
     expect(rig.journal.steps).toEqual([step(1, "winner", 1)]);
     expect(rig.isDirty).toBe(false);
   });
+});
+
+test("a journal that is closed at any moment of a step's end changes no more (G5)", async () => {
+  const lengths = new Set<number>();
+  for (let moments = 0; moments < 12; moments += 1) {
+    const rig = new JournalRig();
+    const held = gate<string>();
+    run(
+      body((ctx) => ctx.step("s", () => held.promise)),
+      { journal: rig.journal },
+    );
+    await quiet();
+    held.open("done");
+    for (let i = 0; i < moments; i += 1) await Promise.resolve();
+    rig.journal.close();
+    const atClose = rig.journal.steps;
+    await quiet();
+    expect(rig.journal.steps).toBe(atClose);
+    lengths.add(atClose.length);
+  }
+  expect([...lengths]).toEqual([0, 1]); // before its end, and after
 });
 
 describe("a re-run that does not do the same is an error that names both (J2, J3)", () => {
@@ -489,6 +532,7 @@ describe("steps are bounded and checked", () => {
     ["half a retry", (ctx) => ctx.step("s", () => 1, { retry: 0.5 })],
     ["over 100 retries", (ctx) => ctx.step("s", () => 1, { retry: 101 })],
     ["no time at all", (ctx) => ctx.step("s", () => 1, { timeout: 0 })],
+    ["more than a day", (ctx) => ctx.step("s", () => 1, { timeout: "25h" })],
     ["a timeout that is no duration", (ctx) => ctx.step("s", () => 1, { timeout: "soon" as "1s" })],
   ];
   for (const [what, use] of wrong) {
@@ -628,7 +672,7 @@ describe("after its end a turn's context does nothing (T1)", () => {
     ["end", (ctx) => ctx.end()],
     ["now", (ctx) => ctx.now()],
     ["uuid", (ctx) => ctx.uuid()],
-    ["idempotencyKey", (ctx) => ctx.idempotencyKey()],
+    ["random", (ctx) => ctx.random()],
   ];
   for (const [name, use] of uses) {
     test(`ctx.${name} is a TurnEndedError that names it`, async () => {

@@ -87,6 +87,13 @@ describe("a re-run against what earlier ones left", () => {
   );
 });
 
+test("a known step that the run has asked for elsewhere keeps no new one from its place", () => {
+  const known = walkOf(["a", "b"]).places;
+  const { walk } = walkOf(["b"]);
+  expect(walk.inPlaceOf(walk.next("c"), known)).toBeUndefined(); // the second place is b's, which was asked for as the first
+  expect(walk.neverAsked(known)).toBe(known[0]);
+});
+
 describe("the journal", () => {
   const step = fc.record({ index: fc.nat(5), name, occurrence: fc.nat(3), result: fc.jsonValue() });
 

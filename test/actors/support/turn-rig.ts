@@ -135,6 +135,7 @@ export function run(handler: Handler, given: Given = {}): Run {
     dataJson: "",
     bytes: 10,
     extra: null,
+    waitingId: null,
     ...given.message,
   };
   const bot = { name: "b", version: 1, initialState: () => null, onMessage: handler } as TurnInput["bot"];
