@@ -3,11 +3,11 @@
 import { describe, expect, test } from "vitest";
 import { ActorSystem } from "../../actors/actor-system.ts";
 import type { ConversationActor } from "../../actors/conversation-actor.ts";
-import { PendingHeads } from "../../actors/pending-heads.ts";
 import { Conversations, type CrashPolicy } from "../../actors/conversations.ts";
+import { PendingHeads } from "../../actors/pending-heads.ts";
 import type { AnyBot } from "../../src/app-types.ts";
 import { checkBots } from "../../src/check-bot.ts";
-import { encodeRecord } from "../../src/codec/record-codec.ts";
+import { type DecodedRecord, encodeRecord } from "../../src/codec/record-codec.ts";
 import { type BotDefinition, defineBot, type TurnContext } from "../../src/domain/bot.ts";
 import type { Plain } from "../../src/domain/plain-data.ts";
 import { PartEnvironment } from "../../src/environment.ts";
@@ -282,20 +282,27 @@ describe("attack B5: nothing is loaded or dropped over an uncommitted turn (C4)"
 });
 
 describe("a failing handler", () => {
-  test("runs the same message again, later and later up to 30 s, without end; what waits behind keeps its order", async () => {
+  test("runs the same message again, later and later up to 30 s; what waits behind keeps its order", async () => {
     const attempts: number[] = [];
     let works = false;
     const rig = new ConversationRig(
-      collector((id) => {
-        if (id !== "m2" || works) return;
-        attempts.push(rig.environment.nowMs());
-        throw new Error("the outage");
-      }),
+      bot<Seen>(
+        (state, { id }) => {
+          if (id === "m2" && !works) {
+            attempts.push(rig.environment.nowMs());
+            throw new Error("the outage");
+          }
+          return [...state, id];
+        },
+        { poisonMinMs: 24 * 3_600_000 },
+      ),
     );
     const c = rig.conversation();
     rig.deliver(c, ...numbered(4));
     await rig.environment.until(() => attempts.length === 40, 24 * 3_600_000, "40 attempts");
+    await quiet();
     expect(rig.state(c)).toEqual(["m1"]);
+    expect(rig.record(c).record.extra!.openTurn).toMatchObject({ attempts: 40, firstFailedAtMs: attempts[0] });
     const waits = attempts.slice(1).map((at, i) => at - attempts[i]!);
     for (const [i, wait] of waits.entries()) {
       const whole = Math.min(30_000, 100 * 2 ** i);
@@ -306,6 +313,7 @@ describe("a failing handler", () => {
     rig.deliver(c, { id: "m5" });
     await rig.environment.until(() => c.settled, 30_001, "recovered");
     expect(rig.state(c)).toEqual(["m1", "m2", "m3", "m4", "m5"]);
+    expect(rig.record(c).record.extra).toBe(null);
   });
 
   test("delays nobody else, and a new message does not bring its next attempt forward", async () => {
@@ -399,7 +407,9 @@ describe("a failing handler", () => {
     const c = rig.conversation();
     rig.deliver(c, ...ids("m1", "m2"));
     await rig.environment.pass(1_000);
-    expect(rig.writes).toEqual([]);
+    expect(rig.replies).toEqual([]);
+    expect(rig.record(c).record).toMatchObject({ seq: 0, outSeq: 0 });
+    expect(rig.record(c).record.extra!.openTurn!.attempts).toBeGreaterThan(1); // durable from the first failure
     works = true;
     await rig.environment.until(() => c.settled, 60_000, "rendered");
     expect(rig.state(c)).toEqual(["m1", "m2"]);
@@ -618,6 +628,14 @@ describe("state and its version (R5, attack B13)", () => {
     await quiet();
     return c;
   };
+  /** Attempts are durable from the first failure, so the record is written; what the bot made stands in it as it was. */
+  const expectUntouched = (after: DecodedRecord, before: DecodedRecord): void => {
+    const { extra, ...envelope } = after.record;
+    expect(Buffer.from(after.stateBytes)).toEqual(Buffer.from(before.stateBytes));
+    expect(after.botVersion).toBe(before.botVersion);
+    expect({ ...envelope, extra: null }).toEqual(before.record);
+    expect(extra!.openTurn!.attempts).toBeGreaterThan(2);
+  };
   const step = (to: number) => (state: unknown) => {
     const { path } = state as V3;
     return { version: to, path: [...path, to] };
@@ -634,10 +652,9 @@ describe("state and its version (R5, attack B13)", () => {
     expect(rig.record(c).botVersion).toBe(3);
   });
 
-  test("a migration that throws fails the turn like a handler; the stored state stays as it was until one works", async () => {
+  test("a migration that throws fails the turn like a handler; the state bytes stay as they were until one works", async () => {
     const rig = new ConversationRig(collector());
-    await old(rig);
-    const before = rig.stored.get(rig.conversation().key)!.record!;
+    const before = rig.record(await old(rig));
     let works = false;
     rig.deploy(
       versionThree({
@@ -651,7 +668,7 @@ describe("state and its version (R5, attack B13)", () => {
     const c = rig.conversation();
     rig.deliver(c, ...ids("m2", "m3"));
     await rig.environment.pass(5_000);
-    expect(rig.stored.get(c.key)!.record).toEqual(before);
+    expectUntouched(rig.record(c), before);
     expect(rig.crashes).toEqual([]);
     works = true;
     await rig.environment.until(() => c.settled, 60_000, "migrated");
@@ -664,7 +681,7 @@ describe("state and its version (R5, attack B13)", () => {
     const newer = rig.conversation();
     rig.deliver(newer, { id: "m1" });
     await quiet();
-    const before = rig.stored.get(newer.key)!.record!;
+    const before = rig.record(newer);
     let ran = false;
     rig.deploy(
       bot((state) => {
@@ -676,7 +693,7 @@ describe("state and its version (R5, attack B13)", () => {
     rig.deliver(c, { id: "m2" });
     await rig.environment.pass(60_000);
     expect(ran).toBe(false);
-    expect(rig.stored.get(c.key)!.record).toEqual(before);
+    expectUntouched(rig.record(c), before);
     expect(c.settled).toBe(false);
     expect(rig.log.at("warn", "written by version 3")).not.toEqual([]);
     expect(rig.finished).toEqual([]);
@@ -707,10 +724,12 @@ describe("state and its version (R5, attack B13)", () => {
     const damaged = Buffer.from(rig.stored.get(first.key)!.record!);
     damaged[damaged.length - 2]! ^= 1;
     rig.stored.set(first.key, { record: damaged, ids: null });
+    const before = rig.record(first);
     const c = rig.conversation();
     rig.deliver(c, { id: "m2" });
     await rig.environment.pass(10_000);
-    expect(rig.stored.get(first.key)!.record).toEqual(damaged);
+    expect(Buffer.from(rig.record(c).stateBytes)).toEqual(Buffer.from(before.stateBytes));
+    expect(rig.record(c).record).toMatchObject({ seq: 1, cursor: before.record.cursor });
     expect(rig.log.at("warn", "stored state does not match its checksum")).not.toEqual([]);
   });
 
@@ -965,10 +984,16 @@ describe("no message text reaches the log", () => {
             throw fail(message.text);
           }),
         );
-        rig.deliver(rig.conversation(), { id: "m1", text: CANARY, data: { secret: CANARY } });
+        const c = rig.conversation();
+        rig.deliver(c, { id: "m1", text: CANARY, data: { secret: CANARY } });
         await rig.environment.pass(10_000);
-        expect(rig.log.at("warn", "turn failed").length).toBeGreaterThan(3);
+        await quiet();
+        const isFinal = what.startsWith("a TerminalError"); // poison at once: it halts
+        expect(rig.log.at("warn", "turn failed").length > 3).toBe(!isFinal);
+        expect(rig.log.at("error", "failed for good")).toHaveLength(isFinal ? 1 : 0);
         expect(rig.log.text).not.toContain(CANARY);
+        expect(JSON.stringify([...rig.open.values()])).not.toContain(CANARY); // what `ls` shows
+        expect(JSON.stringify(rig.record(c).record)).not.toContain(CANARY);
       }
     });
   }
