@@ -875,7 +875,8 @@ export class ConversationActor implements Committable {
     const { counters, environment, log } = this.#ports;
     counters.halts += 1;
     const halt = { reason, sinceMs: Math.floor(environment.nowMs()), why, ...(missing && { missing }) };
-    this.#ledger.change(this.#ledger.record!.born, { halt, openTurn: open, suspect: undefined });
+    const born = this.#ledger.record?.born ?? open!.position; // the first message of all may be the one
+    this.#ledger.change(born, { halt, openTurn: open, suspect: undefined });
     this.#setOrderClock(null);
     log.error(
       { ...this.id, reason, why },

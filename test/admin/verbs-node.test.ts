@@ -179,3 +179,26 @@ test("a node that owns nothing lists and resolves what another one halted", asyn
   await expectAllSent(["one", "bad", "two", "three"]);
   other.dispose();
 });
+
+test.each(["strict", "available"] as const)(
+  "%s: the first message of a conversation may be the poisoned one",
+  async (ordering) => {
+    node.dispose();
+    data = new MemoryData();
+    node = new TestNode({ environment, data, node: "n1", bot: { ...bot, ordering }, channel, log: recording.log });
+    await node.ready();
+    poison.add("bad");
+    await send(idOf("c0"), "bad", "one");
+    await environment.pass(5_000);
+    expect(recording.at("warn", "child is restarted")).toEqual([]);
+    if (ordering === "available") {
+      expect(sent.get("c0")).toEqual(["one"]);
+      return;
+    }
+    expect(await states()).toMatchObject({ halted: 1 });
+    poison.clear();
+    await done(operator().resolve({ ...ALL, verb: "retry" }));
+    await environment.pass(5_000);
+    expect(sent.get("c0")).toEqual(["bad", "one"]);
+  },
+);
