@@ -145,8 +145,9 @@ export class AdminWorld {
   /**
    * From now on the owner works off what stands in the inboxes.
    * @param haltsAgain those that halt a second time
+   * @param isStuck those that decide no message
    */
-  work(haltsAgain: readonly string[] = []): void {
+  work(haltsAgain: readonly string[] = [], isStuck: readonly string[] = []): void {
     this.#owner = setInterval(() => {
       for (const shard of [0, 1]) {
         const of = this.data.shard(shard);
@@ -160,6 +161,7 @@ export class AdminWorld {
             if (again) of.open.set(message.key, encodeOpenEntry({ ...decoded, sinceMs: decoded.sinceMs + 1 }));
             else of.open.delete(message.key);
           } else if (message.kind === "message") {
+            if (isStuck.some((name) => message.key === conversationKey(idOf(name)))) continue;
             const gone = of.dead.entries.filter(({ id }) => `${id.ms}-${id.seq}` === message.extra?.redrives);
             of.dead.delete(gone.map(({ id }) => id));
           }

@@ -277,6 +277,18 @@ describe("redrive", () => {
     expect(jsonLines(filtered.stdout()).at(-1)).toMatchObject({ event: "summary", count: 1, left: 0 });
   });
 
+  test("those whose conversation halts are told apart, and not waited for", async () => {
+    world.letter("c1");
+    world.letter("c2");
+    world.halt("c2");
+    world.work(["c2"], ["c2"]);
+    const told = at("redrive", "--all", "--yes");
+    expect(await told.code).toBe(1);
+    expect(told.stderr()).toBe(
+      "colloquy: 1 dead letter decided; 1 wait in halted conversations (colloquy ls --state halted)\n",
+    );
+  });
+
   test("a dry run says whose they are", async () => {
     const name = world.letter("c1");
     const dry = at("redrive", "--all", "--dry-run");
