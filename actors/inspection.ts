@@ -79,6 +79,14 @@ export class Inspection implements Inspector {
     );
   }
 
+  resident(id: ConversationId): ConversationView | null {
+    const { owned, leases } = this.#options;
+    const key = conversationKey(id);
+    const shard = shardOf(key, leases.length);
+    const view = viewOf(shard, key, owned.get(shard), undefined);
+    return view.isResident ? view : null;
+  }
+
   async conversation(id: ConversationId): Promise<ConversationDetail | null> {
     const { store, owned, leases } = this.#options;
     const key = conversationKey(id);

@@ -40,7 +40,7 @@ import { findOpen } from "./open-index.ts";
 export interface OperationsOptions {
   readonly shards: number;
   readonly store: (shard: number) => Pick<ShardStore, "append" | "readOpen" | "readDeadLetters">;
-  readonly inspector: Pick<Inspector, "open" | "deadLetters">;
+  readonly inspector: Pick<Inspector, "open" | "deadLetters" | "resident">;
   readonly log: Log;
   readonly entryBytesMax: number;
   readonly inboxBytesMax: number;
@@ -97,11 +97,21 @@ export class Operations implements Operator {
       const found = await findOpen(this.#options.store(shard), new Set(ids.keys()));
       for (const [key, id] of ids) {
         const entry = found.get(key);
-        if (entry?.halt === undefined) refused.push({ target: id, why: notHalted(entry) });
+        if (entry?.halt === undefined) refused.push({ target: id, why: this.#notHalted(id, entry) });
         else halted.push({ id, ...haltOf(entry, entry.halt) });
       }
     }
     return { halted, refused };
+  }
+
+  /** One that stands only in memory, by an error of the runtime's own, has no halt that a message could lift. */
+  #notHalted(id: ConversationId, entry: OpenEntry | null | undefined): string {
+    if (entry === null) return "its entry in the index of the unfinished cannot be read";
+    if (entry !== undefined) return `it is ${entry.state}, not halted`;
+    const here = this.#options.inspector.resident(id);
+    if (here === null || here.state === "idle") return "it is not halted: nothing of it is unfinished";
+    if (here.state !== "halted") return `it is ${here.state}, not halted`;
+    return `${here.why}; no verb lifts that, it is tried again when its shard is opened again, as after a restart`;
   }
 
   #byShard(targets: readonly ConversationId[]): ReadonlyMap<number, Map<ConversationKey, ConversationId>> {
@@ -277,13 +287,6 @@ function haltedTarget({ id, halt, sinceMs, why, waiting }: ConversationView): Ha
 
 function haltOf({ reason, sinceMs, why, waiting }: OpenEntry, halt: string): Omit<HaltedTarget, "id"> {
   return { halt, reason: reason ?? null, sinceMs, why, waiting };
-}
-
-function notHalted(entry: OpenEntry | null | undefined): string {
-  if (entry === undefined) return "it is not halted: nothing of it is unfinished";
-  return entry === null
-    ? "its entry in the index of the unfinished cannot be read"
-    : `it is ${entry.state}, not halted`;
 }
 
 /** The message that a dead letter holds; null if its bytes are none. Its hashes do not matter: it is written out again. */

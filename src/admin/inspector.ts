@@ -119,6 +119,8 @@ export interface DeadLetterView extends DeadLetter {
 /** Everything rejects with a ColloquyError while the store is away, but what `shards` says of memory. */
 export interface Inspector {
   shards(): Promise<readonly ShardView[]>;
+  /** As it stands in memory here; null if it does not. */
+  resident(id: ConversationId): ConversationView | null;
   /** null if nothing is known of it. */
   conversation(id: ConversationId): Promise<ConversationDetail | null>;
   /**

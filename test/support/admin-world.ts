@@ -3,9 +3,10 @@
 import { Inspection } from "../../actors/inspection.ts";
 import { Operations } from "../../actors/operations.ts";
 import { type AdminSources, adminRoutes } from "../../src/admin/admin-api.ts";
+import type { ConversationView } from "../../src/admin/inspector.ts";
 import { decodeOpenEntry, encodeOpenEntry, type OpenEntry } from "../../src/codec/open-codec.ts";
 import { encodeRecord } from "../../src/codec/record-codec.ts";
-import { conversationKey } from "../../src/domain/ids.ts";
+import { type ConversationId, conversationKey } from "../../src/domain/ids.ts";
 import { newRecord, type RecordExtra } from "../../src/domain/record.ts";
 import { systemEnvironment } from "../../src/environment.ts";
 import { createServer, type Server } from "../../src/ingress/server.ts";
@@ -17,20 +18,53 @@ import { addDeadLetter, addOpen, controlsOf, HALTED, idOf, inboxOf, messageTo, s
 
 const SHARDS = 2;
 
+/** One that stands in memory alone, by an error of the runtime's own. */
+const crashed = (conversation: string): ConversationView => ({
+  id: idOf(conversation),
+  shard: 0,
+  isResident: true,
+  state: "halted",
+  sinceMs: null,
+  why: "crashing: the runtime's own code failed on it",
+  attempts: 0,
+  waiting: 0,
+  waitingBytes: 0,
+  halt: null,
+  suspect: null,
+  mailboxDepth: 4,
+  undelivered: { replies: 0, bytes: 0 },
+  lane: null,
+});
+
+class InspectionWithCrashed extends Inspection {
+  readonly crashed: string[] = [];
+
+  override inMemory(...[state]: Parameters<Inspection["inMemory"]>): ReturnType<Inspection["inMemory"]> {
+    return { items: state === "halted" ? this.crashed.map(crashed) : [], next: null };
+  }
+
+  override resident({ conversation }: ConversationId): ConversationView | null {
+    return this.crashed.includes(conversation) ? crashed(conversation) : null;
+  }
+}
+
 export class AdminWorld {
   readonly data = new MemoryData();
   readonly recording = new RecordingLog();
   readonly #store = new MemoryStore(systemEnvironment, this.data);
+  /** Conversations that the runtime's own code failed on. */
+  readonly crashed: string[] = [];
   #server: Server | null = null;
   #owner: NodeJS.Timeout | null = null;
 
   async start(over: Partial<AdminSources> = {}): Promise<string> {
-    const inspection = new Inspection({
+    const inspection = new InspectionWithCrashed({
       store: this.#store,
       leases: Array.from({ length: SHARDS }, () => ({ kind: "standby", owner: "elsewhere" })),
       owned: new Map(),
       nowMs: systemEnvironment.nowMs,
     });
+    inspection.crashed.push(...this.crashed);
     const operations = new Operations({
       shards: SHARDS,
       store: (shard) => this.#store.shard(shard),
@@ -111,8 +145,9 @@ export class AdminWorld {
   /**
    * From now on the owner works off what stands in the inboxes.
    * @param haltsAgain those that halt a second time
+   * @param isStuck those that decide no message
    */
-  work(haltsAgain: readonly string[] = []): void {
+  work(haltsAgain: readonly string[] = [], isStuck: readonly string[] = []): void {
     this.#owner = setInterval(() => {
       for (const shard of [0, 1]) {
         const of = this.data.shard(shard);
@@ -126,6 +161,7 @@ export class AdminWorld {
             if (again) of.open.set(message.key, encodeOpenEntry({ ...decoded, sinceMs: decoded.sinceMs + 1 }));
             else of.open.delete(message.key);
           } else if (message.kind === "message") {
+            if (isStuck.some((name) => message.key === conversationKey(idOf(name)))) continue;
             const gone = of.dead.entries.filter(({ id }) => `${id.ms}-${id.seq}` === message.extra?.redrives);
             of.dead.delete(gone.map(({ id }) => id));
           }

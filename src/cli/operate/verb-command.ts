@@ -7,14 +7,14 @@
 
 import { createInterface } from "node:readline";
 import { problem } from "../../config-problems.ts";
-import { AdminClient, type AdminReply } from "../admin-client.ts";
+import { AdminClient, type AdminReply, type Query } from "../admin-client.ts";
 import { EXIT, type ExitCode } from "../exit.ts";
 import type { AddressFlags } from "../server-address.ts";
 import type { Terminal } from "../terminal.ts";
 import type { ConversationJson } from "./operate-text.ts";
 import { type Standing, standingOf } from "./progress.ts";
-import { checkWhere, readCount } from "./target.ts";
-import { aboutOf, type DoneJson, type RefusedJson, type Verb } from "./verb.ts";
+import { checkWhere, conversationName, readCount } from "./target.ts";
+import { aboutOf, type DoneJson, HALTED, type RefusedJson, type Verb } from "./verb.ts";
 
 export interface VerbFlags extends AddressFlags {
   readonly where?: readonly string[];
@@ -47,6 +47,7 @@ interface VerbJson {
 const TIMEOUT_S_MAX = 86_400;
 const TARGETS_MAX = 200;
 const PAGE_MAX = 200;
+const NONE: ReadonlySet<string> = new Set();
 const LOOK_AGAIN_FIRST_MS = 100;
 const LOOK_AGAIN_MS_MAX = 2_000;
 
@@ -172,7 +173,7 @@ class VerbCommand {
   /** Looks again until all are through, or the time is over. */
   async #watch(outcome: Outcome, timeoutMs: number): Promise<ExitCode> {
     const verb = this.#verb;
-    const asked = new Map(outcome.done.map((each) => [verb.nameOf(each), verb.standstillOf(each)]));
+    const asked = new Map(outcome.done.map((each) => [verb.nameOf(each), verb.standstillOf(each, NONE)]));
     const endMs = performance.now() + timeoutMs;
     let standing: Standing = { left: asked.size, again: 0 };
     let delayMs = LOOK_AGAIN_FIRST_MS;
@@ -196,17 +197,28 @@ class VerbCommand {
   /** Standstill by name, of everything that stands. */
   async #standing(): Promise<ReadonlyMap<string, string> | Failure> {
     const { standing, member, nameOf, standstillOf } = this.#verb;
-    const found = new Map<string, string>();
+    const halted = await this.#listed(HALTED.path, HALTED.query, "conversations");
+    if ("problem" in halted) return halted;
+    const names = new Set(halted.map((each) => conversationName(each as ConversationJson)));
+    const all = standing.path === HALTED.path ? halted : await this.#listed(standing.path, standing.query, member);
+    if ("problem" in all) return all;
+    return new Map(all.map((each) => [nameOf(each), standstillOf(each, names)]));
+  }
+
+  async #listed(
+    path: string,
+    query: Query,
+    member: string,
+  ): Promise<readonly (DoneJson & ConversationJson)[] | Failure> {
+    const items: (DoneJson & ConversationJson)[] = [];
     let after: string | undefined;
     do {
-      const query = { ...standing.query, limit: String(PAGE_MAX), after };
-      const reply = await this.#client.get<VerbJson>(standing.path, query);
+      const reply = await this.#client.get<VerbJson>(path, { ...query, limit: String(PAGE_MAX), after });
       if (reply.kind === "failed") return { ...reply, askedBefore: 0, isDone: true };
-      for (const each of reply.json[member] as (DoneJson & ConversationJson)[])
-        found.set(nameOf(each), standstillOf(each));
+      items.push(...(reply.json[member] as (DoneJson & ConversationJson)[]));
       after = reply.json.next ?? undefined;
     } while (after !== undefined);
-    return found;
+    return items;
   }
 
   #progress(asked: number, { left, again }: Standing): void {
@@ -229,7 +241,7 @@ class VerbCommand {
 
   #standingText(asked: number, { left, again }: Standing): string {
     const words = [this.#verb.through(asked - left - again)];
-    if (again > 0) words.push(`${again.toLocaleString("en")} halted again (colloquy ls --state halted)`);
+    if (again > 0) words.push(`${again.toLocaleString("en")} ${this.#verb.again} (colloquy ls --state halted)`);
     if (left > 0)
       words.push(
         `${left.toLocaleString("en")} not yet: what was asked is on disk and is done once their shard is open`,

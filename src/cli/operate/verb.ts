@@ -29,11 +29,21 @@ export interface Verb {
   /** Names what it is about, whatever becomes of it. */
   readonly nameOf: (done: DoneJson) => string;
   readonly refusedName: (refused: RefusedJson) => string;
-  /** Tells one standstill from a later one of the same conversation. */
-  readonly standstillOf: (done: DoneJson | ConversationJson) => string;
+  /**
+   * Tells one standstill from a later one.
+   * @param halted names of the conversations that are
+   */
+  readonly standstillOf: (done: DoneJson | ConversationJson, halted: ReadonlySet<string>) => string;
+  /** What became of those that moved and stand anew. */
+  readonly again: string;
   /** Where what has not moved yet is listed. */
   readonly standing: { readonly path: string; readonly query: Query };
 }
+
+export const HALTED: Verb["standing"] = {
+  path: "/admin/conversations",
+  query: { from: "index", state: "halted" },
+};
 
 const haltVerb = (
   name: "retry" | "skip",
@@ -52,7 +62,8 @@ const haltVerb = (
   nameOf: (done) => conversationName(done as HaltedJson),
   refusedName: ({ bot = "", channel = "", conversation = "" }) => conversationName({ bot, channel, conversation }),
   standstillOf: (done) => String((done as HaltedJson | ConversationJson).since),
-  standing: { path: "/admin/conversations", query: { from: "index", state: "halted" } },
+  again: "halted again",
+  standing: HALTED,
 });
 
 export const RETRY: Verb = haltVerb("retry", {
@@ -80,7 +91,8 @@ export const REDRIVE: Verb = {
   target: readDeadLetter,
   nameOf: (done) => (done as LetterJson).position,
   refusedName: ({ position = "" }) => position,
-  standstillOf: () => "",
+  standstillOf: (done, halted) => (halted.has(letterOwner(done as LetterJson)) ? "halted" : ""),
+  again: "wait in halted conversations",
   standing: { path: "/admin/dead-letters", query: {} },
 };
 

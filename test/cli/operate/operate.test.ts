@@ -64,6 +64,28 @@ describe("ls", () => {
     expect(some.stderr()).toBe("210 halted; there may be more: --limit 2100\n");
   });
 
+  test("shows what stands in memory alone, once, and a verb says that it cannot lift that", async () => {
+    await world.stop();
+    world = new AdminWorld();
+    world.crashed.push("crashed", "both");
+    url = await world.start();
+    world.halt("both");
+    const listed = at("ls", "--json");
+    expect(await listed.code).toBe(0);
+    const found = jsonLines(listed.stdout()).map(({ conversation, why }) => [conversation, why]);
+    expect(found).toEqual([
+      ["both", "poison: TypeError after 5 attempts"],
+      ["crashed", "crashing: the runtime's own code failed on it"],
+    ]);
+    const held = at("ls", "--state", "held");
+    await held.code;
+    expect(held.stdout()).toBe("");
+    const refused = at("retry", "demo/test/crashed", "--yes");
+    expect(await refused.code).toBe(1);
+    expect(refused.stderr()).toContain("no verb lifts that, it is tried again when its shard is opened again");
+    expect(world.asked).toEqual([]);
+  });
+
   test("an id that would move the cursor does not", async () => {
     world.halt("\u001b[2J\u202Eevil\n\u{1F600}");
     const listed = at("ls");
@@ -253,6 +275,18 @@ describe("redrive", () => {
     const filtered = at("redrive", "--where", "reason=late,age>1m", "--yes", "--json");
     expect(await filtered.code).toBe(0);
     expect(jsonLines(filtered.stdout()).at(-1)).toMatchObject({ event: "summary", count: 1, left: 0 });
+  });
+
+  test("those whose conversation halts are told apart, and not waited for", async () => {
+    world.letter("c1");
+    world.letter("c2");
+    world.halt("c2");
+    world.work(["c2"], ["c2"]);
+    const told = at("redrive", "--all", "--yes");
+    expect(await told.code).toBe(1);
+    expect(told.stderr()).toBe(
+      "colloquy: 1 dead letter decided; 1 wait in halted conversations (colloquy ls --state halted)\n",
+    );
   });
 
   test("a dry run says whose they are", async () => {
