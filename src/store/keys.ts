@@ -27,7 +27,7 @@ export interface ShardKeys {
   readonly timers: string;
   /** hash: source shard -> place of the last sends taken from it */
   readonly from: string;
-  /** stream: messages of a conversation that wait, under ids of the record's counter */
+  /** stream: messages of a conversation that wait, under ids that the record gives out */
   waiting(conversation: string): string;
   /** string: a conversation's record */
   record(conversation: string): string;

@@ -138,7 +138,7 @@ const body: fc.Arbitrary<Body> = fc.record({
       ids: fc.option(fc.record({ kind: fc.constantFrom("append", "append", "rewrite"), text: word })),
       idsTtl: fc.constantFrom(null, null, null, "long", "tiny"),
       lines: fc.array(fc.nat(30), { maxLength: 3 }),
-      aside: fc.option(aside),
+      aside: fc.option(aside, { freq: 2 }),
     }),
     { maxLength: 4, selector: (c) => c.conversation },
   ),
@@ -166,6 +166,8 @@ const ownershipCall = (op: "renew" | "release"): fc.Arbitrary<Call> =>
 const pageOf = fc.integer({ min: 1, max: 10 });
 const streamName = fc.constantFrom<StreamName>("inbox", "outbox");
 
+const place = fc.record({ shard: fc.nat(2), ms: fc.nat(9), seq: fc.nat(2) });
+
 const CALLS = {
   acquire: fc.record({
     op: fc.constant("acquire" as const),
@@ -180,7 +182,7 @@ const CALLS = {
     op: fc.constant("append" as const),
     size: fc.nat(40),
     asked: fc.array(conversation, { maxLength: 3 }),
-    from: fc.option(fc.record({ shard: fc.nat(2), ms: fc.nat(9), seq: fc.nat(2) }), { freq: 2, nil: null }),
+    from: fc.oneof({ weight: 3, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: place }),
   }),
   moveTimers: fc.oneof(
     fc.record({
@@ -235,17 +237,17 @@ export const EVERYDAY: Mix = {
 };
 /** As many calls of each script as of the others, and a Redis that loses something now and then. */
 export const EVERY_SCRIPT: Mix = {
-  acquire: 50,
+  acquire: 45,
   renew: 45,
   release: 45,
-  append: 50,
-  commit: 50,
+  append: 45,
+  commit: 42,
   again: 5,
+  moveTimers: 45,
   readStream: 15,
   readTranscript: 5,
-  moveTimers: 45,
-  readAside: 15,
-  readLane: 10,
+  readAside: 12,
+  readLane: 6,
   readAll: 10,
   lose: 2,
   rewind: 2,
@@ -414,6 +416,7 @@ export class Side {
     const lives = CONVERSATIONS.map(key).map(async (each) => [
       lengthOf((await this.#doors.idsTtlMs(this.shard.shard, each)) ?? 0),
       lengthOf((await this.#doors.transcriptTtlMs(this.shard.shard, each)) ?? 0),
+      await this.#doors.hasWaitingList(this.shard.shard, each),
     ]);
     return await Promise.all(lives);
   }
