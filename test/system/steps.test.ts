@@ -22,9 +22,13 @@ interface Order extends PoisonArena {
 }
 
 /** A runtime with an order under way. */
-async function startOrder(name: string, stepMs: number): Promise<Order> {
+async function startOrder(name: string, stepMs: number, effect: "first" | "last"): Promise<Order> {
   const effects = await Effects.start(arena);
-  const env = { COLLOQUY_TEST_EFFECTS_URL: effects.url, COLLOQUY_TEST_STEP_MS: String(stepMs) };
+  const env = {
+    COLLOQUY_TEST_EFFECTS_URL: effects.url,
+    COLLOQUY_TEST_STEP_MS: String(stepMs),
+    COLLOQUY_TEST_EFFECT: effect,
+  };
   const world = await startPoison(arena, { name, bot: STEPS_BOT, env });
   await world.runtime.post("steps", [{ conversation: "c1", id: "m1", text: "order" }]);
   return { ...world, effects };
@@ -54,7 +58,7 @@ async function expectOthersServed(order: Order, life: number): Promise<void> {
 describe.concurrent("a turn of three steps", () => {
   test("of 20 s each, killed after each: every side effect once, the reply once", async () => {
     const stepMs = 20_000;
-    const order = await startOrder("long-steps", stepMs);
+    const order = await startOrder("long-steps", stepMs, "last");
     const { runtime, effects, sink } = order;
     const startedMs = performance.now();
     for (const step of [1, 2, 3]) {
@@ -74,7 +78,7 @@ describe.concurrent("a turn of three steps", () => {
   });
 
   test("killed in the middle of each, after its effect: done again under the same key, the reply once", async () => {
-    const order = await startOrder("cut-steps", 3_000);
+    const order = await startOrder("cut-steps", 3_000, "first");
     const { runtime, effects, sink } = order;
     for (const step of [1, 2, 3]) {
       await reached(order, `the effect of step ${step}`, SOON_MS, () => effects.done.length === step);
