@@ -5,8 +5,9 @@
 //   W1. After one unclean end nothing is held back; after more, a head that was pending then runs only in a group that one commit has
 //       marked, beside everything that came later.
 //   W2. The last of a group that halves runs alone in the process. Only that is charged for an end of the process.
-//   W3. What was pending is through when its inbox entries are done and its open conversations were decided: then unclean ends count
-//       from 0 again.
+//   W3. What was pending is through when its inbox entries are done, its open conversations were decided, and none that asked to run
+//       waits or runs: then unclean ends count from 0 again. Entries alone do not say it: what runs for long leaves the inbox for
+//       its conversation's list.
 
 import type { ConversationKey } from "../src/domain/ids.ts";
 import type { InboxEntry } from "../src/domain/message.ts";
@@ -45,6 +46,8 @@ export class PendingHeads {
   readonly #waiting = new Map<ConversationKey, { readonly head: Head; readonly position: Position }>();
   /** Open conversations that go on by themselves and were not decided yet. */
   readonly #open = new Set<ConversationKey>();
+  /** Those that may run and were not decided yet. */
+  readonly #running = new Set<ConversationKey>();
   /** Those that ran alone when the process ended. */
   readonly #diedAlone = new Set<ConversationKey>();
   #entries = 0;
@@ -75,7 +78,10 @@ export class PendingHeads {
 
   mayRun(head: Head, position: Position): boolean {
     if (this.#isThrough || !this.#isPending(head.key, position)) return true;
-    if (this.#groups.ask(head.key) === "free") return true;
+    if (this.#groups.ask(head.key) === "free") {
+      this.#running.add(head.key);
+      return true;
+    }
     this.#waiting.set(head.key, { head, position });
     this.#gather();
     return false;
@@ -85,6 +91,7 @@ export class PendingHeads {
   through(key: ConversationKey): void {
     if (this.#isThrough) return;
     this.#waiting.delete(key);
+    this.#running.delete(key);
     this.#groups.through(key);
     this.#open.delete(key);
     if (this.#alone === key) {
@@ -165,13 +172,16 @@ export class PendingHeads {
   #run(key: ConversationKey): void {
     this.#groups.marked([key]);
     const waiting = this.#waiting.get(key);
+    if (waiting === undefined) return;
     this.#waiting.delete(key);
-    waiting?.head.wake();
+    this.#running.add(key);
+    waiting.head.wake();
   }
 
   /** W3 */
   #look(): void {
     if (this.#isThrough || !this.#isRead || this.#entries > 0 || this.#open.size > 0) return;
+    if (this.#waiting.size > 0 || this.#running.size > 0) return;
     this.#isThrough = true;
     this.#options.onThrough();
   }

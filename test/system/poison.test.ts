@@ -1,5 +1,5 @@
 // Messages that cannot be handled, with real processes: whatever one of them does to its handler or to the whole process, in both
-// orderings, it stops nobody but its own conversation. And ends of the process that nobody is guilty of convict nobody.
+// orderings, it stops nobody but its own conversation.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Arena } from "./support/arena.ts";
@@ -14,7 +14,6 @@ import {
 } from "./support/poison-arena.ts";
 import type { Post } from "./support/poison-supervisor.ts";
 import type { DeadMessage } from "./support/poison-view.ts";
-import { type Random, seededRandom, seedOfThisRun } from "./support/random.ts";
 
 const SOON_MS = 60_000;
 /** A message that ends the process does so some ten times until it is known. */
@@ -24,8 +23,7 @@ const DEATHS_MAX = 3;
 const HEALTHY = ["h1", "h2", "h3"] as const;
 const HEALTHY_MESSAGES = 4;
 
-const seed = seedOfThisRun();
-const say = (line: string): void => void process.stdout.write(`poison seed ${seed}: ${line}\n`);
+const say = (line: string): void => void process.stdout.write(`poison: ${line}\n`);
 let arena: Arena;
 beforeAll(() => {
   arena = new Arena("poison");
@@ -204,98 +202,4 @@ describe.concurrent("a message that ends the whole process is found, set aside, 
     expect(await world.view.open()).toEqual([]);
     say(`${text}, ${ordering}: ${runtime.ends.length} lives ended until it was known`);
   });
-});
-
-describe.concurrent("ends of the process that come from outside", () => {
-  const KILLS = 50;
-  const CONVERSATIONS = 12;
-  const WINDOW = 2;
-  const TURN_MS_MAX = 200;
-
-  test(`${KILLS} kills while work is pending leave no attempts, no halts and no dead letters`, async () => {
-    const random = seededRandom(seed, "outside-kills");
-    const world = await startPoison(arena, { name: "outside" });
-    const { runtime, sink, view } = world;
-    const load = new Load(world, random);
-    load.begin();
-    for (let kill = 0; kill < KILLS; kill += 1) {
-      await runtime.ready();
-      const before = sink.count;
-      await reached(world, "a reply of this life", SOON_MS, () => sink.count > before && load.pending > 0);
-      const atMs = performance.now() + random.below(500);
-      await reached(world, "the moment of the kill", SOON_MS, () => performance.now() >= atMs && load.pending > 0);
-      const life = runtime.current;
-      life.killNow();
-      await life.ended;
-      await expectNobodyGuilty();
-    }
-    load.end();
-    await reached(
-      world,
-      "the last reply",
-      SOON_MS,
-      () => load.pending === 0,
-      () => load.pending,
-    );
-    await expectNobodyGuilty();
-    for (const conversation of load.conversations)
-      expect(sink.texts("strict", conversation)).toEqual(answers(ids(1, load.sent(conversation))));
-    expect(sink.wrongs).toEqual([]);
-    say(`${KILLS} kills from outside, ${sink.count} messages in order`);
-
-    async function expectNobodyGuilty(): Promise<void> {
-      for (const { conversation, record } of await view.records()) {
-        const { attempts = 0, deaths = 0 } = record.extra?.openTurn ?? {};
-        expect({ attempts, deaths, halt: record.extra?.halt }, conversation).toEqual({ attempts: 0, deaths: 0 });
-      }
-      expect((await view.open()).filter(({ entry }) => entry.state === "halted")).toEqual([]);
-      expect(await view.deadMessages()).toEqual([]);
-    }
-  });
-
-  /** A few messages of each conversation under way at any time, the next one sent when a reply comes. */
-  class Load {
-    readonly conversations: readonly string[] = Array.from({ length: CONVERSATIONS }, (_, i) => `c${i}`);
-    readonly #world: PoisonArena;
-    readonly #random: Random;
-    readonly #sent = new Map<string, number>();
-    #isOver = false;
-
-    constructor(world: PoisonArena, random: Random) {
-      this.#world = world;
-      this.#random = random;
-    }
-
-    begin(): void {
-      this.#world.sink.onReply((_bot, conversation) => this.#sendNext(conversation));
-      for (const conversation of this.conversations) for (let i = 0; i < WINDOW; i += 1) this.#sendNext(conversation);
-    }
-
-    end(): void {
-      this.#isOver = true;
-    }
-
-    sent(conversation: string): number {
-      return this.#sent.get(conversation) ?? 0;
-    }
-
-    get pending(): number {
-      return this.conversations.reduce((sum, one) => sum + this.sent(one), 0) - this.#world.sink.count;
-    }
-
-    /** One message of a conversation at a time is on its way to the runtime, so that arrival keeps their order. */
-    readonly #queues = new Map<string, Promise<void>>();
-
-    #sendNext(conversation: string): void {
-      if (this.#isOver) return;
-      const n = this.sent(conversation) + 1;
-      this.#sent.set(conversation, n);
-      const post = { conversation, id: `m${n}`, text: `sleeps ${20 + this.#random.below(TURN_MS_MAX)}` };
-      const before = this.#queues.get(conversation) ?? Promise.resolve();
-      this.#queues.set(
-        conversation,
-        before.then(() => this.#world.runtime.post("strict", [post])),
-      );
-    }
-  }
 });

@@ -1,16 +1,18 @@
-// Long turns and processes that end: the steps of a turn are done once, whichever process goes on with it; and a thousand turns are
-// not held up by one among them that ends the process.
+// Turns and processes that end: the steps of a long turn are done once, whichever process goes on with it; a thousand turns are not
+// held up by one among them that ends the process; and ends that come from outside convict nobody.
 
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Arena, PROJECT_ROOT } from "./support/arena.ts";
 import { type PoisonArena, reached, startPoison } from "./support/poison-arena.ts";
 import { Effects } from "./support/poison-effects.ts";
+import { type Random, seededRandom, seedOfThisRun } from "./support/random.ts";
 
 const STEPS_BOT = join(PROJECT_ROOT, "test/system/support/poison-steps-bot.ts");
 const SOON_MS = 60_000;
 
-const say = (line: string): void => void process.stdout.write(`steps: ${line}\n`);
+const seed = seedOfThisRun();
+const say = (line: string): void => void process.stdout.write(`steps seed ${seed}: ${line}\n`);
 let arena: Arena;
 beforeAll(() => {
   arena = new Arena("steps");
@@ -22,9 +24,13 @@ interface Order extends PoisonArena {
 }
 
 /** A runtime with an order under way. */
-async function startOrder(name: string, stepMs: number): Promise<Order> {
+async function startOrder(name: string, stepMs: number, effect: "first" | "last"): Promise<Order> {
   const effects = await Effects.start(arena);
-  const env = { COLLOQUY_TEST_EFFECTS_URL: effects.url, COLLOQUY_TEST_STEP_MS: String(stepMs) };
+  const env = {
+    COLLOQUY_TEST_EFFECTS_URL: effects.url,
+    COLLOQUY_TEST_STEP_MS: String(stepMs),
+    COLLOQUY_TEST_EFFECT: effect,
+  };
   const world = await startPoison(arena, { name, bot: STEPS_BOT, env });
   await world.runtime.post("steps", [{ conversation: "c1", id: "m1", text: "order" }]);
   return { ...world, effects };
@@ -51,10 +57,109 @@ async function expectOthersServed(order: Order, life: number): Promise<void> {
   expect(order.sink.texts("steps", "c1")).toEqual([]);
 }
 
+describe.concurrent("ends of the process that come from outside", () => {
+  const KILLS = 50;
+  const CONVERSATIONS = 12;
+  const WINDOW = 2;
+  const TURN_MS_MAX = 200;
+
+  test(`${KILLS} kills while work is pending leave no attempts, no halts and no dead letters`, async () => {
+    const random = seededRandom(seed, "outside-kills");
+    const world = await startPoison(arena, { name: "outside" });
+    const { runtime, sink, view } = world;
+    const load = new Load(world, random);
+    load.begin();
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      await runtime.ready();
+      const before = sink.count;
+      await reached(world, "a reply of this life", SOON_MS, () => sink.count > before && load.pending > 0);
+      const atMs = performance.now() + random.below(500);
+      await reached(world, "the moment of the kill", SOON_MS, () => performance.now() >= atMs && load.pending > 0);
+      const life = runtime.current;
+      life.killNow();
+      await life.ended;
+      await expectNobodyGuilty();
+    }
+    load.end();
+    await reached(
+      world,
+      "the last reply",
+      SOON_MS,
+      () => load.pending === 0,
+      () => load.pending,
+    );
+    await expectNobodyGuilty();
+    for (const conversation of load.conversations)
+      expect(sink.texts("strict", conversation)).toEqual(load.answers(conversation));
+    expect(sink.wrongs).toEqual([]);
+    say(`${KILLS} kills from outside, ${sink.count} messages in order`);
+
+    async function expectNobodyGuilty(): Promise<void> {
+      for (const { conversation, record } of await view.records()) {
+        const { attempts = 0, deaths = 0 } = record.extra?.openTurn ?? {};
+        expect({ attempts, deaths, halt: record.extra?.halt }, conversation).toEqual({ attempts: 0, deaths: 0 });
+      }
+      expect((await view.open()).filter(({ entry }) => entry.state === "halted")).toEqual([]);
+      expect(await view.deadMessages()).toEqual([]);
+    }
+  });
+
+  /** A few messages of each conversation under way at any time, the next one sent when a reply comes. */
+  class Load {
+    readonly conversations: readonly string[] = Array.from({ length: CONVERSATIONS }, (_, i) => `c${i}`);
+    readonly #world: PoisonArena;
+    readonly #random: Random;
+    readonly #sent = new Map<string, number>();
+    #isOver = false;
+
+    constructor(world: PoisonArena, random: Random) {
+      this.#world = world;
+      this.#random = random;
+    }
+
+    begin(): void {
+      this.#world.sink.onReply((_bot, conversation) => this.#sendNext(conversation));
+      for (const conversation of this.conversations) for (let i = 0; i < WINDOW; i += 1) this.#sendNext(conversation);
+    }
+
+    end(): void {
+      this.#isOver = true;
+    }
+
+    sent(conversation: string): number {
+      return this.#sent.get(conversation) ?? 0;
+    }
+
+    /** What it has to say to all that was sent. */
+    answers(conversation: string): string[] {
+      return Array.from({ length: this.sent(conversation) }, (_, i) => `${i + 1}: m${i + 1}`);
+    }
+
+    get pending(): number {
+      return this.conversations.reduce((sum, one) => sum + this.sent(one), 0) - this.#world.sink.count;
+    }
+
+    /** One message of a conversation at a time is on its way to the runtime, so that arrival keeps their order. */
+    readonly #queues = new Map<string, Promise<void>>();
+
+    #sendNext(conversation: string): void {
+      if (this.#isOver) return;
+      const n = this.sent(conversation) + 1;
+      this.#sent.set(conversation, n);
+      const post = { conversation, id: `m${n}`, text: `sleeps ${20 + this.#random.below(TURN_MS_MAX)}` };
+      const before = this.#queues.get(conversation) ?? Promise.resolve();
+      this.#queues.set(
+        conversation,
+        before.then(() => this.#world.runtime.post("strict", [post])),
+      );
+    }
+  }
+});
+
 describe.concurrent("a turn of three steps", () => {
   test("of 20 s each, killed after each: every side effect once, the reply once", async () => {
     const stepMs = 20_000;
-    const order = await startOrder("long-steps", stepMs);
+    const order = await startOrder("long-steps", stepMs, "last");
     const { runtime, effects, sink } = order;
     const startedMs = performance.now();
     for (const step of [1, 2, 3]) {
@@ -74,7 +179,7 @@ describe.concurrent("a turn of three steps", () => {
   });
 
   test("killed in the middle of each, after its effect: done again under the same key, the reply once", async () => {
-    const order = await startOrder("cut-steps", 3_000);
+    const order = await startOrder("cut-steps", 3_000, "first");
     const { runtime, effects, sink } = order;
     for (const step of [1, 2, 3]) {
       await reached(order, `the effect of step ${step}`, SOON_MS, () => effects.done.length === step);

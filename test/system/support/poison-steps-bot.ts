@@ -5,6 +5,8 @@ import { defineBot } from "colloquy";
 
 const effectsUrl = process.env.COLLOQUY_TEST_EFFECTS_URL!;
 const stepMs = Number(process.env.COLLOQUY_TEST_STEP_MS);
+/** Whether a step has its effect as the last thing it does, or as the first. */
+const isEffectLast = process.env.COLLOQUY_TEST_EFFECT === "last";
 
 export const STEPS = ["reserve", "charge", "ship"] as const;
 
@@ -22,8 +24,9 @@ export default defineBot<{ readonly orders: number }>({
     for (const name of STEPS) {
       const result = await ctx.step(name, async (signal) => {
         const headers = { "idempotency-key": ctx.idempotencyKey(name) };
+        if (isEffectLast) await sleep(stepMs, undefined, { signal });
         const { status } = await fetch(effectsUrl, { method: "POST", headers, signal });
-        await sleep(stepMs, undefined, { signal });
+        if (!isEffectLast) await sleep(stepMs, undefined, { signal });
         return `${name} ${status}`;
       });
       done.push(result);
