@@ -29,7 +29,7 @@ import type { AcquireReply, AppendReply, Commit, ShardStore, Store } from "../..
 import { Scheduler, SimulatedLife } from "../../src/testing/scheduler.ts";
 import { SimulatedProcess } from "../../src/testing/simulated-process.ts";
 import { SimulatedStore, type StoreCall } from "../../src/testing/simulated-store.ts";
-import { Saboteur } from "../support/saboteur.ts";
+import { Sabotage, Saboteur } from "../support/saboteur.ts";
 import type {
   Acquisition,
   AppliedCommit,
@@ -634,7 +634,8 @@ class World {
       const redriven = await operations.redrive(all);
       for (const _letter of redriven.done) this.#injector.count("operator redrive");
     } catch (error) {
-      if (severityOf(error) === "crash") throw error; // else the store is away, and the operator asks again
+      const isAnswered = error instanceof Sabotage || severityOf(error) !== "crash"; // with 500 or 503; and asks again
+      if (!isAnswered) throw error;
     }
   }
 
