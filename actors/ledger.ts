@@ -91,6 +91,8 @@ export class Ledger {
   #open: OpenEntry | null = null;
   #isOpenKnown = true;
   #wasFull = false;
+  /** Above all ids of the waiting list in this life in memory: one commit may empty it and fill it again. */
+  #nextListId = 1;
 
   constructor(key: ConversationKey, bot: BotDefinition, bounds: LedgerBounds, ports: LedgerPorts) {
     this.#key = key;
@@ -230,8 +232,8 @@ export class Ledger {
 
   /** It has a duplicate that was decided, or is one of what is held. */
   drop(message: InboxMessage): void {
-    this.#openPending();
-    this.#record = afterDrop(this.recordFor(message.position), this.#leave(message, message.position));
+    const position = this.#leave(message, message.position); // which may change what the record says of the list
+    this.#record = afterDrop(this.#record!, position);
     this.#ports.changed();
   }
 
@@ -255,8 +257,11 @@ export class Ledger {
   move(message: InboxMessage, bytes: Uint8Array): InboxMessage {
     const pending = this.#openPending();
     const record = this.recordFor(message.position);
-    const { nextId } = record.extra?.waiting ?? EMPTY_LIST;
-    this.#record = afterMove(record, message.position, bytes.length, this.#bounds);
+    const list = record.extra?.waiting ?? EMPTY_LIST;
+    const nextId = Math.max(list.nextId, this.#nextListId);
+    this.#nextListId = nextId + 1;
+    const waiting = { ...list, nextId };
+    this.#record = afterMove(withExtra(record, { waiting }), message.position, bytes.length, this.#bounds);
     pending.move(nextId, bytes);
     pending.consumed.push(message);
     this.#ports.counters.moved += 1;

@@ -17,6 +17,8 @@ export interface StoreCall {
   /** -1 for calls that concern no shard. */
   readonly shard: number;
   readonly commit: Commit | null;
+  /** As it was made. */
+  readonly args: readonly unknown[];
 }
 
 /**
@@ -70,12 +72,15 @@ export class SimulatedStore implements Store {
   }
 
   openNamespace: Store["openNamespace"] = (wanted) =>
-    this.#call({ name: "openNamespace", shard: -1, commit: null }, () => this.#inner.openNamespace(wanted));
+    this.#call({ name: "openNamespace", shard: -1, commit: null, args: [] }, () => this.#inner.openNamespace(wanted));
 
-  facts: Store["facts"] = () => this.#call({ name: "facts", shard: -1, commit: null }, () => this.#inner.facts());
+  facts: Store["facts"] = () =>
+    this.#call({ name: "facts", shard: -1, commit: null, args: [] }, () => this.#inner.facts());
 
   scanConversations: Store["scanConversations"] = (request) =>
-    this.#call({ name: "scanConversations", shard: -1, commit: null }, () => this.#inner.scanConversations(request));
+    this.#call({ name: "scanConversations", shard: -1, commit: null, args: [] }, () =>
+      this.#inner.scanConversations(request),
+    );
 
   shard(index: number): ShardStore {
     let shard = this.#shards.get(index);
@@ -128,7 +133,7 @@ export class SimulatedStore implements Store {
         run: (...args: Args) => Promise<Result>,
       ) =>
       (...args: Args): Promise<Result> =>
-        this.#call({ name, shard, commit: name === "commit" ? (args[0] as Commit) : null }, () => run(...args));
+        this.#call({ name, shard, commit: name === "commit" ? (args[0] as Commit) : null, args }, () => run(...args));
     return {
       shard,
       owner: wrap("owner", () => inner.owner()),

@@ -10,7 +10,7 @@
 //       number-gap     a commit's number is not one more than the one before it in its epoch
 //       unowned        a record, ids, a list or replies were written by a transaction that is no commit of an owned shard
 //   I13 timer-lost     a timer was taken away, and not by a commit, and is not in the inbox
-//       timer-again    a timer came into the inbox that was not set, or had come before
+//       timer-again    timers came into the inbox, and none of them was set, or they had come before
 
 import { decodeDeadLetter } from "../codec/dead-letter-codec.ts";
 import { decodeInboxEntry, decodeWaiting, hashKeyOf } from "../codec/inbox-codec.ts";
@@ -381,7 +381,7 @@ export class StoreLog {
       if (message.kind === "message") {
         this.figures.messages += 1;
         this.#options.onEvent(admitted(message, conversation, where, at, shard.name));
-        if (message.extra?.from) this.#sent(shard, message.extra.from, sweepOf);
+        if (message.extra?.from && message.extra.redrives === undefined) this.#sent(shard, message.extra.from, sweepOf);
       } else {
         this.#options.onEvent(signal(message, conversation, where, at, shard.name));
         if (message.kind === "timer") sweepOf().fired.push(`${message.generation}|${message.name}|${message.key}`);
@@ -409,14 +409,15 @@ export class StoreLog {
   }
 
   #swept({ shard, unset, fired, sentBy, marked }: Sweep, at: number, isCommit: boolean): void {
-    const due = new Set(unset);
-    for (const member of fired) {
-      if (due.delete(member)) continue;
-      const detail = `${member} came into the inbox and was not among the timers, or had come before`;
-      if (this.#options.isWhole) this.#tell("timer-again", shard, detail, at);
+    // What was taken back since it was found due comes along, and its generation says that it counts no more.
+    if (fired.length > 0 && unset.length === 0 && this.#options.isWhole) {
+      const detail = `${fired[0]} came into the inbox and was not among the timers, or had come before`;
+      this.#tell("timer-again", shard, detail, at);
     }
     if (!isCommit) {
-      for (const member of due) this.#tell("timer-lost", shard, `${member} left the timers and came nowhere`, at);
+      for (const member of unset) {
+        if (!fired.includes(member)) this.#tell("timer-lost", shard, `${member} left the timers and came nowhere`, at);
+      }
     }
     for (const source of sentBy) {
       if (marked.has(source)) continue;
