@@ -91,8 +91,6 @@ export class Ledger {
   #open: OpenEntry | null = null;
   #isOpenKnown = true;
   #wasFull = false;
-  /** Above all ids of the waiting list in this life in memory: one commit may empty it and fill it again. */
-  #nextListId = 1;
 
   constructor(key: ConversationKey, bot: BotDefinition, bounds: LedgerBounds, ports: LedgerPorts) {
     this.#key = key;
@@ -257,11 +255,8 @@ export class Ledger {
   move(message: InboxMessage, bytes: Uint8Array): InboxMessage {
     const pending = this.#openPending();
     const record = this.recordFor(message.position);
-    const list = record.extra?.waiting ?? EMPTY_LIST;
-    const nextId = Math.max(list.nextId, this.#nextListId);
-    this.#nextListId = nextId + 1;
-    const waiting = { ...list, nextId };
-    this.#record = afterMove(withExtra(record, { waiting }), message.position, bytes.length, this.#bounds);
+    const { nextId } = record.extra?.waiting ?? EMPTY_LIST;
+    this.#record = afterMove(record, message.position, bytes.length, this.#bounds);
     pending.move(nextId, bytes);
     pending.consumed.push(message);
     this.#ports.counters.moved += 1;
