@@ -1,5 +1,6 @@
-// Checks of a commit and of what else writes: mistakes of our own are assertions, made before anything is sent, the same for every
-// store. What they catch would otherwise fail inside the script, and an error from there halts the shard.
+// Checks of a commit and of what else writes: mistakes of our own are assertions, made before anything is sent, the
+// same for every store. What they catch would otherwise fail inside the script, and an error from there halts the
+// shard.
 
 import type { EntryId } from "../domain/position.ts";
 import type { AppendOptions, AsideWrite, Commit, TimerName } from "./shard-store.ts";

@@ -7,7 +7,7 @@ import type { TimerName } from "./shard-store.ts";
 export interface ShardKeys {
   /** Hash tag and prefix of everything of the shard: `<ns>:{<tag>}`. */
   readonly prefix: string;
-  /** hash: node, incarnation, epoch, lease end, commit number, highest ids seen, inbox bytes, clean, unclean ends, dead letters */
+  /** hash: node, process, epoch, lease end, commit number, highest ids seen, inbox bytes, unclean ends, dead letters */
   readonly owner: string;
   /** stream: one entry per admitted batch */
   readonly inbox: string;

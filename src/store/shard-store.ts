@@ -210,7 +210,7 @@ export interface ShardStore {
     readonly cursor: string;
     readonly found: readonly { readonly key: ConversationKey; readonly value: Uint8Array }[];
   }>;
-  /** The earliest timers that are due on Redis' clock, at most `count`, and when the first that is not among them will be. */
+  /** The earliest timers that are due on Redis' clock, at most `count`, and when the first of the others will be. */
   readTimers(request: { count: number }): Promise<{
     readonly due: readonly StoredTimer[];
     /** From now, ms; null if there is none, 0 if more than `count` are due. */

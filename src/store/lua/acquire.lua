@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- acquire.lua: make a node the owner of a shard under a new epoch, or change nothing.
 --
--- KEYS[1] <ns>:{<shard>}:owner   hash    node, incarnation, epoch, n, lease_end, inbox_last, outbox_last, outbox_id, inbox_bytes,
---                                       clean, unclean
+-- KEYS[1] <ns>:{<shard>}:owner   hash    node, incarnation, epoch, n, lease_end, inbox_last, outbox_last, outbox_id,
+--                                       inbox_bytes, clean, unclean
 -- KEYS[2] <ns>:{<shard>}:inbox   stream
 -- KEYS[3] <ns>:{<shard>}:outbox  stream
 -- ARGV[1] node id (text)   ARGV[2] observed epoch (int, 0 if never owned)   ARGV[3] lease length (ms, int > 0)
@@ -13,8 +13,8 @@
 --       | {'changed', epoch}                                the epoch is not the observed one
 --       | {'rewound', 'inbox' | 'outbox', last id, highest id seen}   Redis lost writes
 -- Every check runs before the first write. A shard that nobody owned yet counts as clean.
--- Unclean ends count the processes that ended as owner without a release that says drained; a commit sets them to 0. An owner that
--- acquires again in the same process has not ended, and a drained one leaves the count as it is.
+-- Unclean ends count the processes that ended as owner without a release that says drained; a commit sets them to 0. An
+-- owner that acquires again in the same process has not ended, and a drained one leaves the count as it is.
 -- Allowed at maxmemory, as are the other scripts of ownership: a shard that nobody can own frees nothing (attack B15).
 -- Cost O(bytes in the inbox), which has a bound (64 MiB): its bytes are counted anew, in pages.
 

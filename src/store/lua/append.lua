@@ -1,5 +1,5 @@
 #!lua
--- append.lua: add one admitted batch to a shard's inbox, unless there is no room for it. Not fenced: any node may admit.
+-- append.lua: add one admitted batch to a shard's inbox, if there is room for it. Not fenced: any node may admit.
 -- Without allow-oom: at maxmemory Redis refuses it whole, while commits, which free memory, go on (attack B15).
 --
 -- KEYS[1] <ns>:{<shard>}:owner  hash    inbox_bytes, inbox_last
@@ -17,8 +17,8 @@
 -- asked in this order, all before the first write.
 -- Fails with CORRUPT, before any write, if the new entry's id would be below one that was seen: the stream was lost and the
 -- clock is behind, so every message in the entry would be skipped as consumed (attack H10).
--- The first write is the XADD, which fails whole if the key has a wrong type. Without a place it is not idempotent: a repeat is a
--- second entry, whose messages count as duplicates.
+-- The first write is the XADD, which fails whole if the key has a wrong type. Without a place it is not idempotent: a
+-- repeat is a second entry, whose messages count as duplicates.
 -- Cost O(size of the batch + conversations asked about).
 
 local owner, inbox, full, taken_from = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

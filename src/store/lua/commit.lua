@@ -24,8 +24,9 @@
 -- ARGV[13] dead letters             bytes each
 -- ARGV[14] transcript: lines kept (int)   ARGV[15] transcript: bytes kept (int)   ARGV[16] transcript: life (ms, int > 0)
 -- ARGV[17] to [23] are there together or, as in most commits, not at all: something has to wait, or did.
--- ARGV[17] waiting lists            how many join, id (int) and message (bytes) of each; how many leave, their ids: for each list.
---                                   Ids rise and were never given out; who leaves may have joined here; the key goes with the last
+-- ARGV[17] waiting lists            how many join, id (int) and message (bytes) of each; how many leave, their ids: for each
+--                                   list. Ids rise and were never given out by the list; what leaves may have joined here; the
+--                                   key goes with the last entry
 -- ARGV[18] index of the unfinished  conversation key, entry (bytes) or false = remove: for each
 -- ARGV[19] timers                   member, due (ms, Redis time) or false = remove: for each
 -- ARGV[20] conversations at their bound   key, 1 = joins | 0 = leaves: for each
@@ -36,9 +37,10 @@
 -- Returns {'applied', n, id of the outbox entry or ''}   now, or by an earlier try of the same bytes
 --       | {'fenced', stored epoch}                       somebody acquired the shard since
 --       | {'rewound', stored n}                          stored epoch or n is below what had been confirmed
--- Fails with CORRUPT if n was applied long ago, a key holds a foreign type, a waiting list gave out an id that would join
--- it, or the inbox or outbox to add to and the clock are behind the highest id seen (attack H10). Every check runs before the first write and no write after it can fail, since Lua does not roll back
--- (open-namespace.lua has checked that the user may run all commands). Sending the same bytes again is safe.
+-- Fails with CORRUPT if n was applied long ago, a key holds a foreign type, a waiting list gave out an id that would
+-- join it, or the inbox or outbox to add to and the clock are behind the highest id seen (attack H10). Every check runs
+-- before the first write and no write after it can fail, since Lua does not roll back (open-namespace.lua has checked
+-- that the user may run all commands). Sending the same bytes again is safe.
 -- A transcript is cut by bytes only when a line of this commit is larger than its share (bytes kept / lines kept); so it
 -- holds at most twice the bytes to keep.
 -- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2 us for a record with ids.

@@ -4,15 +4,16 @@
 -- KEYS[1] <ns>:{<shard>}:owner   hash    epoch, inbox_bytes, inbox_last
 -- KEYS[2] <ns>:{<shard>}:inbox   stream  field b: the entry
 -- KEYS[3] <ns>:{<shard>}:timers  zset    <generation>|<name>|<conversation key> -> due (ms, Redis time)
--- ARGV[1] epoch (int)   ARGV[2] members, a MessagePack array, at least one   ARGV[3] entry (opaque bytes, at most 1 MiB)
+-- ARGV[1] epoch (int)   ARGV[2] members, a MessagePack array   ARGV[3] entry (opaque bytes, at most 1 MiB)
 --
 -- Returns {'moved', entry id, or '' if no member was there any more: then nothing was written}
 --       | {'fenced', stored epoch}
--- Whether a timer is due was looked at by who names it. A timer that a commit took away meanwhile stands in the entry all the same, if
--- another one was there: its generation is then not the record's, and it is dropped at the head.
--- Fails with CORRUPT, before any write, if the inbox holds a foreign type, or it and the clock are behind the highest id seen.
--- A repeat finds none of the members. It passes the bound of the inbox, and is allowed at maxmemory, as commits are: what is due
--- frees memory only when it is handled (attack B15).
+-- Whether a timer is due was looked at by who names it. A timer that a commit took away meanwhile stands in the entry
+-- all the same, if another one was there: its generation is then not the record's, and it is dropped at the head.
+-- Fails with CORRUPT, before any write, if the inbox holds a foreign type, or it and the clock are behind the highest
+-- id seen.
+-- A repeat finds none of the members. It passes the bound of the inbox, and is allowed at maxmemory, as commits are:
+-- what is due frees memory only when it is handled (attack B15).
 -- Cost O(members * log(timers) + size of the entry).
 
 local owner, inbox, timers = KEYS[1], KEYS[2], KEYS[3]
