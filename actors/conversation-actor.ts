@@ -108,6 +108,8 @@ export interface ConversationPorts {
   crashed(conversation: ConversationActor, error: unknown): void;
   /** Whether the lane can take more; else it calls back once it can. */
   laneHasRoom(key: ConversationKey, uncommittedReplies: number, uncommittedBytes: number, onRoom: () => void): boolean;
+  /** Whether this node runs bot and channel of a conversation. */
+  readonly canReach: (to: ConversationId) => boolean;
   /** Messages of the inbox wait in it, and something stands in their way; or no longer. */
   blocked(conversation: ConversationActor, isBlocked: boolean): void;
   /** False if there may be no more dead letters; else there is room for this one. */
@@ -635,6 +637,7 @@ export class ConversationActor implements Committable {
       bounds,
       timeoutMs: this.#bot.handlerTimeoutMs ?? HANDLER_TIMEOUT_MS_DEFAULT,
       log,
+      canReach: this.#ports.canReach,
       onStrayRejection: this.#onStrayRejection,
     });
   }

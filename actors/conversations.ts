@@ -51,6 +51,7 @@ export interface ConversationsOptions {
     ConversationPorts,
     | "environment"
     | "load"
+    | "canReach"
     | "readList"
     | "resized"
     | "crashed"
@@ -119,6 +120,7 @@ export class Conversations {
       ...options.ports,
       environment: options.environment,
       load: (conversation) => this.#loadSoon(conversation),
+      canReach: ({ bot, channel }) => options.bot(bot) !== undefined && options.channel(channel) !== undefined,
       readList: (conversation, after) => void options.environment.run(() => this.#readList(conversation, after)),
       blocked: (conversation, isBlocked) => this.#setBlocked(conversation, isBlocked),
       mayRunHead: (conversation, position) => options.heads.mayRun(conversation, position),

@@ -72,6 +72,8 @@ export interface TurnInput {
   /** How long the handler may take, ms. */
   readonly timeoutMs: number;
   readonly log: Log;
+  /** Whether this app runs the bot and the channel: a message to another one would wait for ever. */
+  readonly canReach: (to: ConversationId) => boolean;
   /** A promise that the turn left behind was rejected after its end; the log has told it. */
   readonly onStrayRejection?: () => void;
 }
@@ -99,6 +101,7 @@ export class Turn implements TurnContext, RejectionOwner {
   /** How many of them an earlier run had put out. */
   readonly #repliesBefore: number;
   #sends: Send[] | null = null;
+  #sendBytes = 0;
   #walk: StepWalk | null = null;
   /** Ends the waits of the handler. */
   #waits: Set<Wait> | null = null;
@@ -308,11 +311,20 @@ export class Turn implements TurnContext, RejectionOwner {
 
   send(to: SendTarget, message: SendInput): void {
     this.#assertOpen("send");
-    const { bounds, conversation, work } = this.#input;
+    const { bounds, conversation, work, canReach } = this.#input;
     const count = this.#sends?.length ?? 0;
     if (count >= bounds.sendsMax)
       throw new TurnOutputError(`a turn may make ${bounds.sendsMax} sends (sendsMax); nothing of it was committed`);
     const checked = checkedSend(to, message, conversation, bounds.replyBytesMax);
+    if (!canReach(checked.to))
+      throw new TurnOutputError(
+        "ctx.send names a bot or channel that this app does not run; nothing of the turn was committed",
+      );
+    this.#sendBytes += sizeOf(checked);
+    if (this.#sendBytes > bounds.turnReplyBytesMax)
+      throw new TurnOutputError(
+        `what the turn sends takes over ${bounds.turnReplyBytesMax} bytes together (turnReplyBytesMax); nothing of it was committed`,
+      );
     const before = work.kind === "message" ? (work.message.extra?.hops ?? 0) : 0;
     this.#sends ??= [];
     this.#sends.push({ ...checked, id: this.#sendId(count), hops: before + 1, from: conversation });

@@ -95,6 +95,7 @@ describe("ctx.send", () => {
     ],
     ["one over `replyBytesMax`, in UTF-8", [[{ conversation: "c" }, { text: "€".repeat(34) }]], "102 bytes"],
     ["one whose data is over it", [[{ conversation: "c" }, { text: "", data: "x".repeat(99) }]], "(replyBytesMax)"],
+    ["a bot that the app does not run", [[{ bot: "elsewhere", conversation: "c" }, { text: "t" }]], "does not run"],
     ["no conversation", [[{}, { text: "t" }]], "conversation"],
     ["an empty conversation", [[{ conversation: "" }, { text: "t" }]], "0 bytes"],
     ["one of 513 bytes", [[{ conversation: `${"é".repeat(256)}x` }, { text: "t" }]], "513 bytes"],

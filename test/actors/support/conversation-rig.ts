@@ -126,6 +126,7 @@ export class ConversationRig {
       reserveDeadLetter: () => this.deadLettersHaveRoom,
       mayRunHead: () => true,
       headIsThrough: () => undefined,
+      canReach: () => true,
       hasCaughtUp: () => true,
       diedAlone: () => false,
       ...this.#options.ports,

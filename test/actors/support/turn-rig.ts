@@ -152,6 +152,7 @@ export function run(handler: Handler, given: Given = {}): Run {
         : { kind: "notice", notice: given.notice },
     position,
     journal: given.journal ?? new JournalRig().journal,
+    canReach: ({ bot }) => bot !== "elsewhere",
     bounds: {
       repliesMax: 3,
       replyBytesMax: 100,
