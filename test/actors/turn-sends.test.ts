@@ -95,6 +95,11 @@ describe("ctx.send", () => {
     ],
     ["one over `replyBytesMax`, in UTF-8", [[{ conversation: "c" }, { text: "€".repeat(34) }]], "102 bytes"],
     ["one whose data is over it", [[{ conversation: "c" }, { text: "", data: "x".repeat(99) }]], "(replyBytesMax)"],
+    [
+      "messages over `turnReplyBytesMax` together",
+      Array.from({ length: 3 }, () => [{ conversation: "c" }, { text: "a".repeat(67) }]),
+      "200 bytes together",
+    ],
     ["a bot that the app does not run", [[{ bot: "elsewhere", conversation: "c" }, { text: "t" }]], "does not run"],
     ["no conversation", [[{}, { text: "t" }]], "conversation"],
     ["an empty conversation", [[{ conversation: "" }, { text: "t" }]], "0 bytes"],
@@ -119,7 +124,7 @@ describe("ctx.send", () => {
     const error = errorOf(run(sending([{ conversation: "c" }, { text: "", data: { when: new Date() } }])).now);
     expect(error).toBeInstanceOf(PlainDataError);
     expect(String(error)).toContain("the data of ctx.send.when is a Date");
-    const full: [unknown, unknown] = [{ conversation: "é".repeat(256) }, { text: "a".repeat(100) }];
+    const full: [unknown, unknown] = [{ conversation: "é".repeat(256) }, { text: "a".repeat(66) }];
     expect(sendsOf({}, full, full, full)).toHaveLength(3);
   });
 });
