@@ -539,6 +539,7 @@ class World {
       this.#attempt([message], () => {
         request.ackedAt = this.#scheduler.count;
         sender.flying -= 1;
+        this.#sendSoon(sender);
       });
     });
   }
