@@ -236,7 +236,17 @@ export class ConversationActor implements Committable {
   /** C4. What is on the waiting list is durable, as are its clocks. */
   get settled(): boolean {
     const isIdle = !this.#awake && this.#work === null && !this.#isReadingList && this.#retry === null;
-    return isIdle && this.#mailbox.isEmpty && this.#ledger.isSettled;
+    return isIdle && this.#mailbox.isEmpty && this.#ledger.isSettled && !this.#goesOn;
+  }
+
+  /** Something of it runs as soon as it is loaded, has room or is let go: out of memory nobody would ask for it again. */
+  get #goesOn(): boolean {
+    if (this.#quarantine !== null) return false;
+    if (!this.#ledger.isLoaded) return true;
+    const { extra } = this.#ledger;
+    if (extra === null || extra.halt !== undefined) return false;
+    const isBegun = extra.openTurn !== undefined || extra.notices !== undefined;
+    return isBegun || this.#mailbox.depth + this.#mailbox.unread > 0;
   }
 
   /** A turn is under way. */
@@ -369,6 +379,7 @@ export class ConversationActor implements Committable {
    * @returns when that is durable: it may run then
    */
   markSuspect(size: number, position: Position): Promise<void> {
+    if (this.#stopped) return new Promise(() => undefined); // C5: what it knows of its record is of another time
     const openTurn = this.#ledger.extra?.openTurn ?? { ...NO_OPEN_TURN, position };
     this.#ledger.change(position, { suspect: size, openTurn });
     return this.#settled();
