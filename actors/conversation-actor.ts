@@ -181,6 +181,8 @@ export class ConversationActor implements Committable {
   readonly #held: HeldMessages<InboxMessage> | null;
   ref: ActorRef<Wake> | null = null;
   #awake = false;
+  /** It knows all that is stored of it: its size is told before, which makes others leave. */
+  #isLoaded = false;
   #stopped = false;
   #draining = false;
   #waitsForCommit = false;
@@ -242,7 +244,7 @@ export class ConversationActor implements Committable {
   /** Something of it runs as soon as it is loaded, has room or is let go: out of memory nobody would ask for it again. */
   get #goesOn(): boolean {
     if (this.#quarantine !== null) return false;
-    if (!this.#ledger.isLoaded) return true;
+    if (!this.#isLoaded) return true;
     const { extra } = this.#ledger;
     if (extra === null || extra.halt !== undefined) return false;
     const isBegun = extra.openTurn !== undefined || extra.notices !== undefined;
@@ -304,6 +306,7 @@ export class ConversationActor implements Committable {
     }
     const { extra } = this.#ledger;
     this.#mailbox.unread = extra?.waiting?.count ?? 0;
+    this.#isLoaded = true;
     if (extra?.openTurn !== undefined) this.#reopen(extra.openTurn);
     this.wake();
   }
