@@ -5,7 +5,7 @@
 //   T1. What a failed, expired or stopped turn replied and sent goes nowhere, but for what `replyNow` had put out before; only a
 //       `done` result reaches a commit.
 //   T2. State and message are frozen before the handler sees them, and its result is frozen when it is taken (R4).
-//   T3. now, random, uuid and the ids of sends depend on the message's place alone, so a re-run of the turn sees the same ones.
+//   T3. now, random, uuid, keys and the ids of sends depend on the message's place alone, so a re-run of the turn sees the same ones.
 //   T4. What few turns need (signal, random, log, steps) is made on first use.
 //   T5. A re-run makes the same replies again, and as many as are out are dropped; bounds count each of them once, so a re-run is refused
 //       what the first run was.
@@ -14,7 +14,7 @@
 import { createHash } from "node:crypto";
 import type { BotDefinition, Message, ReplyInput, StepOptions, TurnContext, TurnLog } from "../src/domain/bot.ts";
 import { murmur3 } from "../src/domain/hash.ts";
-import { type ConversationId, type ConversationKey, idempotencyKey } from "../src/domain/ids.ts";
+import { type ConversationId, type ConversationKey, idempotencyPrefix } from "../src/domain/ids.ts";
 import { StepWalk } from "../src/domain/journal.ts";
 import type { InboxMessage, Reply } from "../src/domain/message.ts";
 import { freezeAndMeasure, freezePlain, type Plain } from "../src/domain/plain-data.ts";
@@ -248,8 +248,10 @@ export class Turn implements TurnContext, RejectionOwner {
 
   /** A name without an effect, and a step that outlives the run asks for it in a later try: so at any time. */
   idempotencyKey(name = "turn"): string {
-    const { conversation, born, seq } = this.#input;
-    return `${idempotencyKey(conversation, formatBorn(born), seq)}~${encodeURIComponent(name).replaceAll("~", "%7E")}`;
+    const { conversation, born, position } = this.#input;
+    // Not by `seq`: the turn after one that was set aside has the same.
+    const turn = `${idempotencyPrefix(conversation, formatBorn(born))}${formatBorn(position)}${this.#noticeName(".")}`;
+    return `${turn}~${encodeURIComponent(name).replaceAll("~", "%7E")}`;
   }
 
   get signal(): AbortSignal {
@@ -424,11 +426,17 @@ export class Turn implements TurnContext, RejectionOwner {
    * may come as well.
    */
   #place(): string {
-    const { born, position, key, work } = this.#input;
-    const place = `${formatBorn(born)} ${formatBorn(position)} ${key}`;
-    if (work.kind === "message") return place;
+    const { born, position, key } = this.#input;
+    return `${formatBorn(born)} ${formatBorn(position)} ${key}${this.#noticeName(" ")}`;
+  }
+
+  /** Tells a notice from the message at the same position, and from other notices there. Empty for a message. */
+  #noticeName(separator: string): string {
+    const { work } = this.#input;
+    if (work.kind === "message") return "";
     const { notice } = work;
-    return `${place} ${notice.kind}${notice.kind === "gap" ? ` ${notice.from} ${notice.to}` : ""}`;
+    const parts = notice.kind === "gap" ? [notice.kind, notice.from, notice.to] : [notice.kind];
+    return parts.map((part) => `${separator}${part}`).join("");
   }
 }
 

@@ -223,6 +223,21 @@ describe("what a re-run sees again, and nobody else (T3)", () => {
     for (const count of tenths) expect(count).toBeGreaterThan(800);
   });
 
+  test("idempotencyKey differs where a turn has the number of one that was set aside before it", () => {
+    const keys = [at(1_700_000_000_001), at(1_700_000_000_002)].map((position) => {
+      let key = "";
+      run(
+        (state, _message, ctx) => {
+          key = ctx.idempotencyKey("charge");
+          return state;
+        },
+        { position, seq: 7 },
+      );
+      return key;
+    });
+    expect(keys[0]).not.toBe(keys[1]);
+  });
+
   test("idempotencyKey names turn and purpose, in characters that a header may hold", () => {
     let keys: string[] = [];
     run(
