@@ -16,7 +16,12 @@
 //       nothing.
 
 import type { Channel } from "../src/channels/channel.ts";
-import { type DeadMessageReason, encodeDeadMessage, encodeUnreadable } from "../src/codec/dead-message.ts";
+import {
+  type DeadMessageReason,
+  encodeDeadMessage,
+  encodeDeadNotice,
+  encodeUnreadable,
+} from "../src/codec/dead-message.ts";
 import { decodeWaiting, encodeWaiting } from "../src/codec/inbox-codec.ts";
 import type { ConversationState } from "../src/codec/open-codec.ts";
 import { afterDeathAlone, afterFailure, countedAfresh, DEATHS_MAX } from "../src/domain/attempts.ts";
@@ -827,7 +832,7 @@ export class ConversationActor implements Committable {
     const { counters, log } = this.#ports;
     this.#work = null;
     counters.poisoned += 1;
-    if (work.message === null) return this.#dropNotice(positionOf(work), line);
+    if (work.message === null) return this.#dropNotice(work.notice!, { ...open, error }, line);
     if (this.#bot.ordering !== "available") {
       log.error({ ...this.id, ...line }, "message failed for good");
       this.#halt("poison", `${open.error ?? "ended the process"}; attempts: ${open.attempts + open.deaths}`, open);
@@ -838,15 +843,21 @@ export class ConversationActor implements Committable {
     return "go-on";
   }
 
-  /** There is no notice for a notice (attack B17). */
-  #dropNotice(position: Position, line: object): Next {
-    this.#ports.log.error(
+  /** There is no notice for a notice (attack B17): it becomes a dead letter or, without room for one, a line of the log. */
+  #dropNotice(notice: Notice, open: OpenTurn, line: object): Next {
+    const { counters, environment, log, reserveDeadLetter } = this.#ports;
+    const record = this.#ledger.recordFor(notice.position);
+    const attempts = open.attempts + open.deaths;
+    const letter = encodeDeadNotice(this.id, notice, attempts, open.error, Math.floor(environment.nowMs()));
+    const hasRoom = reserveDeadLetter(letter.length);
+    if (hasRoom) counters.deadLetters += 1;
+    log.error(
       { ...this.id, ...line },
-      "the bot failed on a notice for good: it is dropped, its conversation goes on",
+      `the bot failed on a notice for good: it ${hasRoom ? "becomes a dead letter" : "is dropped, as there is no room for a dead letter"}, its conversation goes on`,
     );
-    this.#closeJournal();
-    const notices = rest(this.#ledger.extra?.notices);
-    this.#ledger.change(position, { notices, openTurn: undefined, suspect: undefined });
+    const parts = { notices: rest(record.extra?.notices), openTurn: undefined, suspect: undefined };
+    this.#ledger.dropNotice(notice.position, parts, hasRoom ? letter : null);
+    this.#ended(record);
     return "go-on";
   }
 

@@ -273,6 +273,14 @@ export class Ledger {
     this.#ports.changed();
   }
 
+  /** The oldest notice goes without a turn. */
+  dropNotice(born: Position, parts: ExtraParts, letter: Uint8Array | null): void {
+    this.#record = withExtra(this.recordFor(born), parts);
+    const pending = this.#openPending();
+    if (letter !== null) pending.addDead(letter);
+    this.#ports.changed();
+  }
+
   /** Something of the extra changed, and nothing was consumed but a control. */
   change(born: Position, parts: ExtraParts, consumed?: MailboxMessage): void {
     const pending = this.#openPending();

@@ -3,6 +3,7 @@
 import type { ConversationId } from "../domain/ids.ts";
 import type { InboxMessage } from "../domain/message.ts";
 import { formatBorn } from "../domain/position.ts";
+import type { Notice } from "../domain/record.ts";
 import { encodeWaiting } from "./inbox-codec.ts";
 
 export const DEAD_MESSAGE_REASONS = ["poison", "late", "skipped", "hops", "rejected"] as const;
@@ -44,4 +45,16 @@ export function encodeDeadMessage({ id, message, ...rest }: DeadMessage): Buffer
 export function encodeUnreadable(id: ConversationId, bytes: Uint8Array, atMs: number): Buffer {
   const body = Buffer.from(bytes).toString("base64");
   return Buffer.from(JSON.stringify({ direction: "in", ...id, reason: "checksum", atMs, body }));
+}
+
+/** A notice that the bot failed on for good. It cannot come back: what it told of happened before what came since. */
+export function encodeDeadNotice(
+  id: ConversationId,
+  notice: Notice,
+  attempts: number,
+  error: string | null,
+  atMs: number,
+): Buffer {
+  const body = Buffer.from(JSON.stringify(notice)).toString("base64");
+  return Buffer.from(JSON.stringify({ direction: "in", ...id, reason: "notice", attempts, error, atMs, body }));
 }

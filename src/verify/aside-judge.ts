@@ -323,9 +323,8 @@ export class AsideJudge {
     const seqBefore = before && typeof before.record === "object" ? (before.record?.seq ?? 0) : 0;
     const turnCount = decisions.filter(({ outcome }) => outcome === "turn").length;
     const told = record.seq - seqBefore - turnCount;
-    const letterCount = commit.aside?.letters.length ?? 0;
-    const dropped = was.openTurn && !is.openTurn ? 1 : 0; // the bot failed on one for good
-    if (was.notices - is.notices > told + letterCount + dropped) {
+    const dropped = commit.aside?.droppedNotices ?? 0;
+    if (was.notices - is.notices > told + dropped) {
       yield this.#say("notice-lost", `${was.notices} notices waited, now ${is.notices}, and ${told} were told`, slice);
     }
     if (!was.order) return;

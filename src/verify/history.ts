@@ -154,6 +154,8 @@ export interface CommittedAside {
   readonly unlisted: readonly number[];
   /** Messages that became dead letters. */
   readonly letters: readonly Letter[];
+  /** How many notices did. */
+  readonly droppedNotices: number;
   /** Whether it is in the index of the unfinished, and among those at their bound, after the transaction. */
   readonly isOpen: boolean;
   readonly isFull: boolean;

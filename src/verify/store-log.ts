@@ -124,6 +124,7 @@ interface Pending {
   listed: ListedMessage[];
   unlisted: number[];
   letters: Letter[];
+  droppedNotices: number;
   /** Whether anything of it concerns what waits or is set aside. */
   hasAside: boolean;
 }
@@ -491,6 +492,11 @@ export class StoreLog {
     if (direction === "out" && outSeq !== null) {
       this.#options.onEvent({ kind: "dead", bot, channel, conversation, at, outSeq });
     }
+    if (direction === "in" && letter.reason === "notice") {
+      const pending = pendingOf(shard, conversationKey({ bot, channel, conversation }));
+      pending.hasAside = true;
+      pending.droppedNotices += 1;
+    }
     const outcome = LETTER_OUTCOMES[letter.reason];
     if (direction !== "in" || outcome === undefined) return;
     const hashKey = this.#hashKeyOf(shard);
@@ -578,6 +584,7 @@ const emptyPending = (): Pending => ({
   listed: [],
   unlisted: [],
   letters: [],
+  droppedNotices: 0,
   hasAside: false,
 });
 
@@ -640,6 +647,7 @@ function asideOf(shard: Shard, key: string, written: Pending): CommittedAside | 
     listed,
     unlisted,
     letters,
+    droppedNotices: written.droppedNotices,
     isOpen: shard.open.has(key),
     isFull: shard.full.has(key),
   };

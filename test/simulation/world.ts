@@ -943,8 +943,8 @@ function deadReply(letter: Uint8Array): { conversation: string; sequence: number
 }
 
 function deadMessage(letter: Uint8Array): { conversation: string; id: string }[] {
-  const { direction, payload } = decodeDeadLetter(letter);
-  if (direction !== "in") return [];
+  const { direction, reason, payload } = decodeDeadLetter(letter);
+  if (direction !== "in" || reason === "notice") return [];
   const { key, id } = decodeWaiting(payload, null, NO_HASH_KEY);
   return [{ conversation: nameOf(parseConversationKey(key)), id }];
 }
