@@ -253,7 +253,8 @@ export class ConversationActor implements Committable {
     const { extra } = this.#ledger;
     if (extra === null || extra.halt !== undefined) return false;
     const isBegun = extra.openTurn !== undefined || extra.notices !== undefined;
-    return isBegun || this.#mailbox.depth + this.#mailbox.unread > 0;
+    const isHeld = this.#held !== null && this.#held.count > 0;
+    return isBegun || this.#mailbox.depth + this.#mailbox.unread > 0 || (isHeld && this.#orderDueMs === null);
   }
 
   /** A turn is under way. */

@@ -86,7 +86,8 @@ export interface AppliedCommit {
   readonly replies: readonly CommittedReply[];
   /** Lines of transcripts, in order. */
   readonly lines: readonly { readonly conversation: string; readonly line: string }[];
-  /** Replies that it made dead letters. */
+  /** Messages, and replies, that it made dead letters. */
+  readonly deadMessages: readonly { readonly conversation: string; readonly id: string }[];
   readonly dead: readonly { readonly conversation: string; readonly sequence: number }[];
 }
 

@@ -170,6 +170,8 @@ interface ConversationView {
   readonly lines: readonly string[];
   /** Ids of messages that are dead letters, or wait. */
   readonly elsewhere: ReadonlySet<string>;
+  /** Ids of messages that a commit set aside, also such as came back. */
+  readonly diedOnce: ReadonlySet<string>;
   readonly isOrdered: boolean;
   /** When a commit set the reply aside. */
   readonly deadAt: ReadonlyMap<number, number>;
@@ -203,6 +205,7 @@ function conversationsOf(history: SimulatedHistory): ConversationView[] {
   const lines = of(history.commits.flatMap(({ lines: all }) => all));
   const deadMessages = of(history.final.deadMessages);
   const waiting = of(history.final.waiting);
+  const died = of(history.commits.flatMap(({ deadMessages: all }) => all));
   const requests = of(history.requests);
   const received = of(history.deliveries);
   const written = of(history.commits.flatMap(({ at, records: all }) => all.map((record) => ({ ...record, at }))));
@@ -220,6 +223,7 @@ function conversationsOf(history: SimulatedHistory): ConversationView[] {
       committed: committed.get(name) ?? [],
       lines: (lines.get(name) ?? []).map(({ line }) => line),
       elsewhere: new Set([...(deadMessages.get(name) ?? []), ...(waiting.get(name) ?? [])].map(({ id }) => id)),
+      diedOnce: new Set((died.get(name) ?? []).map(({ id }) => id)),
       isOrdered: history.ordered.includes(history.conversations.get(name)?.channel ?? ""),
       deadAt: new Map((dead.get(name) ?? []).map(({ sequence, at }) => [sequence, at])),
       undelivered: new Set((undelivered.get(name) ?? []).map(({ sequence }) => sequence)),
@@ -446,7 +450,7 @@ function* transcript({ name, messages, final, lines, ...view }: ConversationView
     return entry.startsWith("!") ? [] : [JSON.stringify(line)];
   });
   const users = lines.filter((line) => lineOf(line).role === "user");
-  const isUnended = (line: string): boolean => view.elsewhere.has(lineOf(line).messageId!) && !expected.includes(line);
+  const isUnended = (line: string): boolean => view.diedOnce.has(lineOf(line).messageId!) && !expected.includes(line);
   const ended = users.filter((line) => !isUnended(line));
   const wrong = expected.findIndex((line, i) => ended[i] !== line);
   if (wrong >= 0 || ended.length !== expected.length) {

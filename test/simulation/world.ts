@@ -780,7 +780,8 @@ class World {
       })),
     );
     const dead = commit.dead.flatMap(deadReply);
-    this.#commits.push({ at, shard, epoch, n, by, records, replies: repliesIn(outbox), lines, dead });
+    const deadMessages = commit.dead.flatMap(deadMessage);
+    this.#commits.push({ at, shard, epoch, n, by, records, replies: repliesIn(outbox), lines, deadMessages, dead });
   }
 
   /** What turns sent, among what came into an inbox. */
