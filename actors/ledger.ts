@@ -30,6 +30,7 @@ import {
   type TurnOutcome,
   type WaitingBounds,
   withExtra,
+  withoutEmptyList,
 } from "../src/domain/record.ts";
 import { openEntryOf } from "../src/domain/situation.ts";
 import { CodecError } from "../src/errors.ts";
@@ -217,7 +218,8 @@ export class Ledger {
   /** It has a duplicate that was decided, or is one of what is held. */
   drop(message: InboxMessage): void {
     this.#openPending();
-    this.#record = afterDrop(this.recordFor(message.position), this.#leave(message, message.position));
+    const position = this.#leave(message, message.position);
+    this.#record = afterDrop(this.#record!, position);
     this.#ports.changed();
   }
 
@@ -283,6 +285,7 @@ export class Ledger {
     this.#inFlight = pending;
     this.#pending = null;
     const ids = this.#ids!.takeChange();
+    if (!pending.touchesList) this.#record = withoutEmptyList(this.#record!);
     const record = this.#encodeRecord();
     this.#measure(record.length);
     const aside = pending.aside(this.#openChange(), this.#fullChange());
