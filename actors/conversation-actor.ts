@@ -181,8 +181,11 @@ export class ConversationActor implements Committable {
   #born: { readonly position: Position | null; readonly text: string } = { position: null, text: "" };
   #retry: Timer | null = null;
   #orderClock: Timer | null = null;
+  /** All that is held was looked at, and only its clock, or what is missing, moves it. */
+  #waitsForOrder = false;
   /** When what is held is due, as it was last told to the store. */
   #orderDueMs: number | null = null;
+  #isLoading = false;
   #isReadingList = false;
   /** The highest id on the list that is, or was, in memory. */
   #listReadTo = 0;
@@ -216,10 +219,20 @@ export class ConversationActor implements Committable {
     });
   }
 
-  /** C4. What is on the waiting list is durable, as are its clocks. */
+  /** C4. What is held or halted needs nobody in memory: the list is durable, as are the clocks, and a message or a verb wakes it. */
   get settled(): boolean {
-    const isIdle = !this.#awake && this.#work === null && !this.#isReadingList && this.#retry === null;
-    return isIdle && this.#mailbox.isEmpty && this.#ledger.isSettled;
+    const isIdle =
+      !this.#awake && this.#work === null && !this.#isLoading && !this.#isReadingList && this.#retry === null;
+    return isIdle && !this.#goesOn && this.#mailbox.isEmpty && this.#ledger.isSettled;
+  }
+
+  /** Something of it waits for room, a commit or its turn among suspects: out of memory it would wait for the next owner. */
+  get #goesOn(): boolean {
+    const { extra } = this.#ledger;
+    if (extra === null || extra.halt !== undefined) return false;
+    const isBegun = extra.openTurn !== undefined || extra.notices !== undefined;
+    const mayBeReleased = (this.#held?.count ?? 0) > 0 && !this.#waitsForOrder;
+    return isBegun || mayBeReleased || this.#mailbox.depth > 0 || this.#mailbox.unread > 0;
   }
 
   /** A turn is under way. */
@@ -257,6 +270,7 @@ export class ConversationActor implements Committable {
   deliver(message: MailboxMessage): void {
     if (message.kind === "message") this.#mailbox.push(message);
     else this.#mailbox.pushUrgent(message);
+    if (this.#turn !== null) this.#ports.blocked(this, this.#mailbox.inInbox > 0); // C7: nobody looks before it ends
     if (this.#mailbox.isOverBound) this.moveToList(); // P7
     this.wake();
   }
@@ -270,11 +284,12 @@ export class ConversationActor implements Committable {
   loaded(stored: StoredConversation): void {
     if (this.#stopped) return;
     try {
-      this.#ledger.load(stored);
+      this.#ledger.load(stored); // its size is told, which may evict others
     } catch (error) {
       this.#startQuarantine(error);
       return;
     }
+    this.#isLoading = false;
     const { extra } = this.#ledger;
     this.#mailbox.unread = extra?.waiting?.count ?? 0;
     if (extra?.openTurn !== undefined) this.#reopen(extra.openTurn);
@@ -353,6 +368,7 @@ export class ConversationActor implements Committable {
   /** Decides one after the other, until nothing is left, something has to come first, or a turn takes its time. */
   #drain(): "over" | "in-turn" {
     let next: Next = "go-on";
+    this.#waitsForOrder = false;
     while (next === "go-on") {
       if (this.#stopped || !this.#mayDecide()) next = "over";
       else if (this.#isSliceOver()) {
@@ -368,6 +384,7 @@ export class ConversationActor implements Committable {
   #mayDecide(): boolean {
     if (this.#draining || this.#quarantine !== null) return false;
     if (!this.#ledger.isLoaded) {
+      this.#isLoading = true;
       this.#ports.load(this);
       return false;
     }
@@ -484,6 +501,7 @@ export class ConversationActor implements Committable {
     const lowest = held.peek();
     const decision = lowest === undefined ? null : this.#nextHeld(held, lowest);
     if (decision?.kind === "gap") return this.#gap(lowest!, decision);
+    this.#waitsForOrder = decision?.kind === "wait";
     this.#setOrderClock(decision?.kind === "wait" ? decision.untilMs : null);
     return "over";
   }
@@ -527,9 +545,16 @@ export class ConversationActor implements Committable {
     const isNotice = notice !== undefined && comparePositions(notice.position, open.position) === 0;
     const work = isNotice ? noticeWork(notice) : this.#findOpen(open.position);
     if (work === "unread") return this.#readList();
-    if (work === undefined) return "over"; // it has not been read from the inbox yet
+    if (work === undefined) return this.#listOpen(open.position);
     if (open.deaths >= DEATHS_MAX) return this.#poison(work, open, open.error ?? "", {});
     return this.#begin(work);
+  }
+
+  /** It came when others were held, so it stands behind what is on the list: there it is found. */
+  #listOpen(position: Position): Next {
+    const first = this.#mailbox.firstInInbox();
+    if (first === undefined || comparePositions(first.position, position) !== 0) return "over"; // not read from the inbox yet
+    return this.#moveFirst() ? "go-on" : "over";
   }
 
   /** What is read again of an entry whose other messages are unfinished. */
@@ -1041,7 +1066,7 @@ export class ConversationActor implements Committable {
       "the waiting list holds fewer messages than its record says: something else deleted them from Redis; what is left goes on",
     );
     const waiting = extra?.waiting && { ...extra.waiting, count: extra.waiting.count - missing };
-    this.#ledger.change(born, { waiting: waiting && waiting.count > 0 ? waiting : undefined });
+    this.#ledger.change(born, { waiting });
   }
 
   // A record that cannot be read --------------------------------------------------------------------------------------
