@@ -129,6 +129,8 @@ const MOVED_BYTES_MAX = 1_048_576;
 /** Longest time until a clock in memory is looked at again; the durable one is exact. */
 const CLOCK_MS_MAX = 60_000;
 const ARRIVAL: ExternalOrder = Object.freeze({ mode: "arrival" });
+/** Says of a conversation that it is held although nothing of it was processed. */
+const BEFORE_FIRST: OrderState = Object.freeze({ epoch: 0, next: null });
 
 /** A turn that is under way or about to be. */
 interface Work {
@@ -411,7 +413,7 @@ export class ConversationActor implements Committable {
   #decideNext(): Next {
     const { extra } = this.#ledger;
     if (extra !== null) {
-      if (extra.halt !== undefined) return this.#whileHalted(extra.halt);
+      if (extra.halt !== undefined) return this.#whileHalted();
       if (extra.openTurn !== undefined) return this.#resumeTurn(extra.openTurn); // C8
       if (extra.notices?.[0] !== undefined) return this.#begin(noticeWork(extra.notices[0]));
     }
@@ -471,15 +473,21 @@ export class ConversationActor implements Committable {
   #hold(message: InboxMessage): void {
     const listed = message.waitingId === null ? this.#ledger.move(message, encodeWaiting(message)) : message;
     this.#listReadTo = Math.max(this.#listReadTo, listed.waitingId!);
+    if (this.#ledger.extra?.order === undefined) this.#ledger.change(message.position, { order: BEFORE_FIRST });
     this.#held!.add(listed);
   }
 
-  /** The lowest, if it is its turn: before anything that came later. Null if what has arrived has to be looked at first. */
+  /**
+   * The lowest, if it is its turn: before anything that came later. Null if what has arrived has to be looked at first: where time
+   * or number of the held ones releases it and not its own number, a lower one may have come.
+   */
   #releaseHeld(held: HeldMessages<InboxMessage>): Next | null {
     const lowest = held.peek();
     if (lowest === undefined) return null;
     const decision = this.#nextHeld(held, lowest);
     if (decision.kind !== "release" && decision.kind !== "late") return null;
+    const isNext = decision.kind === "late" || this.#sequenced(lowest, NOTHING_HELD).kind === "release";
+    if (!isNext && this.#mailbox.head() !== undefined) return null;
     held.shift();
     this.#mailbox.putFirst(lowest);
     if (decision.kind === "late") return this.#late(lowest, decision.order);
@@ -863,16 +871,18 @@ export class ConversationActor implements Committable {
   // Halts, and what lifts them ----------------------------------------------------------------------------------------
 
   /** Everything that comes goes to the list; only what a gap lacks is looked for (attack B12). */
-  #whileHalted({ reason }: Halt): Next {
+  #whileHalted(): Next {
     this.#leaveOnList();
-    const head = this.#mailbox.firstInInbox();
-    if (head === undefined) return "over";
-    if (reason === "gap" && this.#sequenced(head, NOTHING_HELD).kind === "release" && head.sequence !== undefined) {
-      this.#ports.log.info({ ...this.id }, "what was missing has come: the conversation goes on");
-      this.#ledger.change(head.position, { halt: undefined });
-      return "go-on";
-    }
+    if (this.#mailbox.firstInInbox() === undefined) return "over";
     return this.#moveFirst() ? "go-on" : "over";
+  }
+
+  /** True if it is what a gap lacks: then the halt is lifted. */
+  #liftsGap(message: InboxMessage, { kind }: Decision): boolean {
+    if (this.#ledger.extra?.halt?.reason !== "gap" || kind !== "release" || message.sequence === undefined) return false;
+    this.#ports.log.info({ ...this.id }, "what was missing has come: the conversation goes on");
+    this.#ledger.change(message.position, { halt: undefined });
+    return true;
   }
 
   #leaveOnList(): void {
@@ -987,7 +997,10 @@ export class ConversationActor implements Committable {
     const isOpen = this.#isOpen(message);
     if (decision.kind === "consumed") this.#ports.finish(message.source);
     else if (decision.kind === "duplicate" && !isOpen) this.#dropDuplicate(message, decision.conflict);
-    else this.#move(message, isOpen);
+    else {
+      if (this.#liftsGap(message, decision)) this.wake();
+      this.#move(message, isOpen);
+    }
     return true;
   }
 
