@@ -149,6 +149,8 @@ const CATCH_UP_MS = 100;
 /** Before any admission. */
 const NO_TIME_PASSED = 0;
 const ARRIVAL: ExternalOrder = Object.freeze({ mode: "arrival" });
+/** Says of a conversation that it is held although nothing of it was processed. */
+const BEFORE_FIRST: OrderState = Object.freeze({ epoch: 0, next: null });
 
 /** A turn that is under way or about to be. */
 interface Work {
@@ -186,8 +188,10 @@ export class ConversationActor implements Committable {
   readonly #held: HeldMessages<InboxMessage> | null;
   ref: ActorRef<Wake> | null = null;
   #awake = false;
-  /** It knows all that is stored of it: its size is told before, which makes others leave. */
-  #isLoaded = false;
+  /** What is stored of it was asked for and has not been taken wholly: its size is told before, which makes others leave. */
+  #isLoading = false;
+  /** All that is held was looked at, and waits for its time or for what is missing. */
+  #waitsForOrder = false;
   #stopped = false;
   #draining = false;
   #waitsForCommit = false;
@@ -240,7 +244,7 @@ export class ConversationActor implements Committable {
     });
   }
 
-  /** C4. What is on the waiting list is durable, as are its clocks. */
+  /** C4. What is held or halted needs nobody in memory: the list is durable, as are the clocks, and a message or a verb wakes it. */
   get settled(): boolean {
     const isIdle = !this.#awake && this.#work === null && !this.#isReadingList && this.#retry === null;
     return isIdle && this.#mailbox.isEmpty && this.#ledger.isSettled && !this.#goesOn;
@@ -249,12 +253,13 @@ export class ConversationActor implements Committable {
   /** Something of it runs as soon as it is loaded, has room or is let go: out of memory nobody would ask for it again. */
   get #goesOn(): boolean {
     if (this.#quarantine !== null) return false;
-    if (!this.#isLoaded) return true;
+    if (this.#isLoading) return true;
     const { extra } = this.#ledger;
     if (extra === null || extra.halt !== undefined) return false;
     const isBegun = extra.openTurn !== undefined || extra.notices !== undefined;
-    const isHeld = this.#held !== null && this.#held.count > 0;
-    return isBegun || this.#mailbox.depth + this.#mailbox.unread > 0 || (isHeld && this.#orderDueMs === null);
+    const hasClock = this.#waitsForOrder && this.#orderDueMs !== null;
+    const mayBeReleased = this.#held !== null && this.#held.count > 0 && !hasClock;
+    return isBegun || mayBeReleased || this.#mailbox.depth + this.#mailbox.unread > 0;
   }
 
   /** A turn is under way. */
@@ -292,6 +297,7 @@ export class ConversationActor implements Committable {
   deliver(message: MailboxMessage): void {
     if (message.kind === "message") this.#mailbox.push(message);
     else this.#mailbox.pushUrgent(message);
+    if (this.#turn !== null) this.#ports.blocked(this, this.#mailbox.inInbox > 0); // C7: nobody looks before it ends
     if (this.#mailbox.isOverBound) this.moveToList(); // P7
     this.wake();
   }
@@ -305,14 +311,14 @@ export class ConversationActor implements Committable {
   loaded(stored: StoredConversation): void {
     if (this.#stopped) return;
     try {
-      this.#ledger.load(stored);
+      this.#ledger.load(stored); // its size is told, which may evict others
     } catch (error) {
       this.#startQuarantine(error, stored.record!);
       return;
     }
     const { extra } = this.#ledger;
     this.#mailbox.unread = extra?.waiting?.count ?? 0;
-    this.#isLoaded = true;
+    this.#isLoading = false;
     if (extra?.openTurn !== undefined) this.#reopen(extra.openTurn);
     this.wake();
   }
@@ -398,6 +404,7 @@ export class ConversationActor implements Committable {
 
   /** Decides one after the other, until nothing is left, something has to come first, or a turn takes its time. */
   #drain(): "over" | "in-turn" {
+    this.#waitsForOrder = false;
     let next: Next = "go-on";
     while (next === "go-on") {
       if (this.#stopped || !this.#mayDecide()) next = "over";
@@ -414,6 +421,7 @@ export class ConversationActor implements Committable {
   #mayDecide(): boolean {
     if (this.#draining || this.#quarantine !== null) return false;
     if (!this.#ledger.isLoaded) {
+      this.#isLoading = true;
       this.#ports.load(this);
       return false;
     }
@@ -440,7 +448,7 @@ export class ConversationActor implements Committable {
   #decideNext(): Next {
     const { extra } = this.#ledger;
     if (extra !== null) {
-      if (extra.halt !== undefined) return this.#whileHalted(extra.halt);
+      if (extra.halt !== undefined) return this.#whileHalted();
       if (extra.openTurn !== undefined) return this.#resumeTurn(extra.openTurn); // C8
       if (extra.notices?.[0] !== undefined) return this.#begin(noticeWork(extra.notices[0]));
     }
@@ -500,10 +508,14 @@ export class ConversationActor implements Committable {
   #hold(message: InboxMessage): void {
     const listed = message.waitingId === null ? this.#ledger.move(message, encodeWaiting(message)) : message;
     this.#listReadTo = Math.max(this.#listReadTo, listed.waitingId!);
+    if (this.#ledger.extra?.order === undefined) this.#ledger.change(message.position, { order: BEFORE_FIRST });
     this.#held!.add(listed);
   }
 
-  /** The lowest, if it is its turn: before anything that came later. Null if what has arrived has to be looked at first. */
+  /**
+   * The lowest, if it is its turn: before anything that came later. Null if what has arrived has to be looked at first: where time
+   * or number of the held ones releases it and not its own number, a lower one may have come.
+   */
   #releaseHeld(held: HeldMessages<InboxMessage>): Next | null {
     const lowest = held.peek();
     if (lowest === undefined) return null;
@@ -543,6 +555,7 @@ export class ConversationActor implements Committable {
       if (decision.kind === "gap") return this.#gap(lowest, decision);
       const next = this.#decideHeld(held, lowest, decision);
       if (next !== null) return next;
+      this.#waitsForOrder = decision.kind === "wait";
       this.#setOrderClock(decision.kind === "wait" ? decision.untilMs : null);
     } else this.#setOrderClock(null);
     headIsThrough(this.key); // nothing of it can run now
@@ -588,9 +601,16 @@ export class ConversationActor implements Committable {
     const isNotice = notice !== undefined && comparePositions(notice.position, open.position) === 0;
     const work = isNotice ? noticeWork(notice) : this.#findOpen(open.position);
     if (work === "unread") return this.#readList();
-    if (work === undefined) return "over"; // it has not been read from the inbox yet
+    if (work === undefined) return this.#listOpen(open.position);
     if (open.deaths >= DEATHS_MAX) return this.#poison(work, open, open.error ?? "", {});
     return this.#begin(work);
+  }
+
+  /** It came when others were held, so it stands behind what is on the list: there it is found. */
+  #listOpen(position: Position): Next {
+    const first = this.#mailbox.firstInInbox();
+    if (first === undefined || comparePositions(first.position, position) !== 0) return "over"; // not read from the inbox yet
+    return this.#moveFirst() ? "go-on" : "over";
   }
 
   /** What is read again of an entry whose other messages are unfinished. */
@@ -917,22 +937,20 @@ export class ConversationActor implements Committable {
   // Halts, and what lifts them ----------------------------------------------------------------------------------------
 
   /** Everything that comes goes to the list; only what a gap lacks is looked for (attack B12). */
-  #whileHalted({ missing }: Halt): Next {
+  #whileHalted(): Next {
     this.#leaveOnList();
-    const head = this.#mailbox.firstInInbox();
-    if (head === undefined) return "over";
-    const place = placeOf(head);
-    if (missing !== undefined && place !== null && comparePlaces(place, missing) === 0 && this.#isNew(head)) {
-      this.#ports.log.info({ ...this.id }, "what was missing has come: the conversation goes on");
-      this.#ledger.change(head.position, { halt: undefined });
-      return "go-on";
-    }
+    if (this.#mailbox.firstInInbox() === undefined) return "over";
     return this.#moveFirst() ? "go-on" : "over";
   }
 
-  #isNew(message: InboxMessage): boolean {
-    const { kind } = this.#sequenced(message, NOTHING_HELD);
-    return kind !== "consumed" && kind !== "duplicate";
+  /** True if it is what a gap lacks: then the halt is lifted. */
+  #liftsGap(message: InboxMessage): boolean {
+    const missing = this.#ledger.extra?.halt?.missing;
+    const place = placeOf(message);
+    if (missing === undefined || place === null || comparePlaces(place, missing) !== 0) return false;
+    this.#ports.log.info({ ...this.id }, "what was missing has come: the conversation goes on");
+    this.#ledger.change(message.position, { halt: undefined });
+    return true;
   }
 
   #leaveOnList(): void {
@@ -1051,7 +1069,10 @@ export class ConversationActor implements Committable {
     const isOpen = this.#isOpen(message);
     if (decision.kind === "consumed") this.#ports.finish(message.source);
     else if (decision.kind === "duplicate" && !isOpen) this.#dropDuplicate(message, decision.conflict);
-    else this.#move(message, isOpen);
+    else {
+      if (this.#liftsGap(message)) this.wake();
+      this.#move(message, isOpen);
+    }
     return true;
   }
 
@@ -1134,7 +1155,7 @@ export class ConversationActor implements Committable {
       "the waiting list holds fewer messages than its record says: something else deleted them from Redis; what is left goes on",
     );
     const waiting = extra?.waiting && { ...extra.waiting, count: extra.waiting.count - missing };
-    this.#ledger.change(born, { waiting: waiting && waiting.count > 0 ? waiting : undefined });
+    this.#ledger.change(born, { waiting });
   }
 
   // A record that cannot be read --------------------------------------------------------------------------------------

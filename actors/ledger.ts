@@ -31,6 +31,7 @@ import {
   type TurnOutcome,
   type WaitingBounds,
   withExtra,
+  withoutEmptyList,
 } from "../src/domain/record.ts";
 import { openEntryOf, quarantinedEntryOf } from "../src/domain/situation.ts";
 import { CodecError } from "../src/errors.ts";
@@ -305,6 +306,7 @@ export class Ledger {
     this.#inFlight = pending;
     this.#pending = null;
     const ids = this.#ids!.takeChange();
+    if (!pending.touchesList) this.#record = withoutEmptyList(this.#record!);
     const record = this.#encodeRecord();
     this.#measure(record.length);
     const aside = pending.aside(this.#openChange(), this.#fullChange());

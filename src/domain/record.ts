@@ -36,7 +36,10 @@ export interface RecordExtra {
   readonly suspect?: number;
 }
 
-/** The extent of a conversation's waiting list. */
+/**
+ * The extent of a conversation's waiting list. One that is empty stays until a commit has said so: what leaves and what joins in one
+ * commit must not share an id.
+ */
 export interface WaitingList {
   /** The id that the next message on it will have; never used before. */
   readonly nextId: number;
@@ -199,11 +202,17 @@ export function afterMove(
  */
 export function afterLeaving(record: ConversationRecord, bytes: number, bounds: WaitingBounds): ConversationRecord {
   const before = record.extra?.waiting ?? EMPTY_LIST;
-  const count = before.count - 1;
+  const count = Math.max(0, before.count - 1);
+  if (count === 0) return withExtra(record, { waiting: { ...EMPTY_LIST, nextId: before.nextId } });
   const total = Math.max(0, before.bytes - bytes);
   const isBelowHalf = count * 2 < bounds.waitingMax && total * 2 < bounds.waitingBytesMax;
   const isFull = before.isFull && !isBelowHalf;
   return withExtra(record, { waiting: { nextId: before.nextId, count, bytes: total, isFull } });
+}
+
+/** The record after a commit that took nothing from its list and put nothing there: one that is empty is gone, and its ids with it. */
+export function withoutEmptyList(record: ConversationRecord): ConversationRecord {
+  return record.extra?.waiting?.count === 0 ? withExtra(record, { waiting: undefined }) : record;
 }
 
 export const EMPTY_LIST: WaitingList = Object.freeze({ nextId: 1, count: 0, bytes: 0, isFull: false });

@@ -57,7 +57,7 @@ export function stateOf(record: ConversationRecord): {
     return { state: "active", why: `a turn with ${openTurn.steps.length} finished steps is open` };
   if (notices !== undefined) return { state: "active", why: "a notice to the bot is due" };
   if (suspect !== undefined) return { state: "active", why: `runs in a group of ${suspect} after unclean ends` };
-  if (waiting === undefined) return { state: "idle", why: "" };
+  if (waiting === undefined || waiting.count === 0) return { state: "idle", why: "" };
   if (order !== undefined)
     return {
       state: "held",

@@ -17,7 +17,15 @@ import { decodeOpenEntry, type OpenEntry } from "../../../src/codec/open-codec.t
 import { type DecodedRecord, decodeRecord } from "../../../src/codec/record-codec.ts";
 import { resolveConfig } from "../../../src/config.ts";
 import { conversationKey } from "../../../src/domain/ids.ts";
-import type { Control, Inbound, InboxEntry, InboxMessage } from "../../../src/domain/message.ts";
+import type {
+  Control,
+  Inbound,
+  InboxEntry,
+  InboxMessage,
+  MailboxMessage,
+  MessageExtra,
+} from "../../../src/domain/message.ts";
+import { formatEntryId } from "../../../src/domain/position.ts";
 import { type Counters, newCounters } from "../../../src/metrics.ts";
 import type { AsideWrite, StoredConversation } from "../../../src/store/shard-store.ts";
 import { quiet } from "../../support/quiet.ts";
@@ -63,12 +71,15 @@ export class ConversationRig {
   readonly timers: Map<string, number> = new Map();
   readonly full: Set<string> = new Set();
   readonly dead: DeadLetter[] = [];
+  /** Dead letters that commits took away, `<entry id>`. */
+  readonly deadDone: string[] = [];
   readonly blocked: Set<ConversationActor> = new Set();
   readonly counters: Counters = newCounters();
   deadLettersHaveRoom = true;
   laneHasRoom = true;
   readonly laneWaiters: (() => void)[] = [];
   #bot: AnyBot;
+  readonly #lastListed = new Map<string, number>();
   readonly #options: RigOptions;
   readonly #actors: ActorSystem;
   readonly #family: ReturnType<ActorSystem["family"]>;
@@ -140,23 +151,47 @@ export class ConversationRig {
   }
 
   /** Messages of one request, as the reader would hand them on. */
-  messages(conversation: ConversationActor, inbounds: readonly Partial<Inbound>[]): readonly InboxMessage[] {
+  messages(
+    conversation: ConversationActor,
+    inbounds: readonly Partial<Inbound>[],
+    extra: MessageExtra | null = null,
+  ): readonly InboxMessage[] {
     const batch = new InboxBatch();
-    for (const inbound of inbounds) batch.add(conversation.key, { to: conversation.id, id: "m", text: "", ...inbound });
+    for (const inbound of inbounds)
+      batch.add(conversation.key, { to: conversation.id, id: "m", text: "", ...inbound }, extra);
+    return this.#decoded(batch, inbounds.length) as readonly InboxMessage[];
+  }
+
+  #decoded(batch: InboxBatch, undecided: number): readonly MailboxMessage[] {
     const bytes = batch.finish();
-    this.#entryMs += 1;
-    const entry: InboxEntry = { id: { ms: this.#entryMs, seq: 0 }, bytes: bytes.length, undecided: inbounds.length };
-    return decodeInboxEntry(bytes, entry, HASH_KEY).messages as readonly InboxMessage[];
+    this.#entryMs = Math.max(this.#entryMs + 1, this.environment.nowMs());
+    const entry: InboxEntry = { id: { ms: this.#entryMs, seq: 0 }, bytes: bytes.length, undecided };
+    return decodeInboxEntry(bytes, entry, HASH_KEY).messages;
+  }
+
+  /** A due clock or timer of the conversation, as the mover would bring it: it leaves the timers. */
+  fire(conversation: ConversationActor, name: string, generation: number): void {
+    const batch = new InboxBatch();
+    batch.addTimer({ key: conversation.key, name, generation });
+    this.timers.delete(`${generation} ${name} ${conversation.key}`);
+    for (const message of this.#decoded(batch, 1)) conversation.deliver(message);
+  }
+
+  /** A dead letter that an operator sends again, `times` over. */
+  redrive(conversation: ConversationActor, letter: DeadLetter, redrives: string, times = 1): void {
+    const message = decodeWaiting(letter.payload, null, HASH_KEY);
+    for (let i = 0; i < times; i += 1) {
+      const batch = new InboxBatch();
+      batch.addAgain({ ...message, extra: { ...message.extra, redrives } });
+      for (const again of this.#decoded(batch, 1)) conversation.deliver(again);
+    }
   }
 
   /** What an operator asks of the conversation. */
   control(conversation: ConversationActor, verb: Control["verb"], halt: string): void {
     const batch = new InboxBatch();
     batch.addControl(conversation.key, { verb, halt, by: "operator" });
-    const bytes = batch.finish();
-    this.#entryMs += 1;
-    const entry: InboxEntry = { id: { ms: this.#entryMs, seq: 0 }, bytes: bytes.length, undecided: 1 };
-    for (const message of decodeInboxEntry(bytes, entry, HASH_KEY).messages) conversation.deliver(message);
+    for (const message of this.#decoded(batch, 1)) conversation.deliver(message);
   }
 
   /** The messages of a conversation's waiting list, in order. */
@@ -186,6 +221,7 @@ export class ConversationRig {
       const after = ids === null ? before : ids.kind === "rewrite" ? ids.bytes : Buffer.concat([before, ids.bytes]);
       this.stored.set(key, { record, ids: after });
       for (const letter of pending.dead) this.dead.push(decodeDeadLetter(letter));
+      this.deadDone.push(...pending.deadDone.map(formatEntryId));
       if (pending.write.aside !== undefined) this.#writeAside(key, pending.write.aside);
     }
     return taken;
@@ -193,10 +229,17 @@ export class ConversationRig {
 
   #writeAside(key: string, { waiting, waitingDone, open, timers, full }: AsideWrite): void {
     const list = this.lists.get(key) ?? new Map<number, Uint8Array>();
-    for (const { id, bytes } of waiting) list.set(id, bytes);
+    for (const { id, bytes } of waiting) {
+      if (id <= (this.#lastListed.get(key) ?? 0)) throw new Error(`${id} was given out before on the list`); // as Redis does
+      list.set(id, bytes);
+      this.#lastListed.set(key, id);
+    }
     for (const id of waitingDone) if (!list.delete(id)) throw new Error(`${id} is not on the list`);
-    if (list.size === 0) this.lists.delete(key);
-    else this.lists.set(key, list);
+    if (list.size > 0) this.lists.set(key, list);
+    else {
+      this.lists.delete(key);
+      this.#lastListed.delete(key);
+    }
     if (open === null) this.open.delete(key);
     else if (open !== undefined) this.open.set(key, decodeOpenEntry(open));
     for (const { name, generation, atMs } of timers) {
