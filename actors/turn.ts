@@ -288,7 +288,8 @@ export class Turn implements TurnContext, RejectionOwner {
     });
   }
 
-  step<Result extends Plain | undefined>(
+  // biome-ignore lint/suspicious/noConfusingVoidType: as the contract has it
+  step<Result extends Plain | undefined | void>(
     name: string,
     run: (signal: AbortSignal) => Promise<Result> | Result,
     options?: StepOptions,

@@ -65,7 +65,8 @@ export interface TurnContext {
    * @throws StepMismatchError an earlier run of the turn did another step at this place
    * @throws TurnOutputError a bad name or option, or more than `stepsMax` steps or `journalBytesMax` bytes
    */
-  step<Result extends Plain | undefined>(
+  // biome-ignore lint/suspicious/noConfusingVoidType: what an async function without a result gives
+  step<Result extends Plain | undefined | void>(
     name: string,
     run: (signal: AbortSignal) => Promise<Result> | Result,
     options?: StepOptions,

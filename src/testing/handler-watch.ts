@@ -118,7 +118,7 @@ export class HandlerWatch {
   /** A turn's failure is the one warning with an attempt at a position of the inbox. */
   #heard(fields: LogFields): void {
     const { conversation, inboxPosition, attempt, retryInMs, error } = fields;
-    if (typeof conversation !== "string" || inboxPosition === undefined) return;
+    if (typeof conversation !== "string" || inboxPosition === undefined || attempt === undefined) return;
     const last = this.runs.findLast((run) => run.conversation === conversation);
     if (last !== undefined) {
       last.outcome = "failed";

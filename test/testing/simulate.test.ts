@@ -41,6 +41,13 @@ describe("a message", () => {
     expect(t.errors).toEqual([]);
   });
 
+  test("waits for the one before it where the channel has an order", async () => {
+    const t = await start(tally, { order: "contiguous", firstSequence: 1, gapTimeoutMs: 5_000 });
+    expect(await t.user("c1").says("b", { sequence: 2 })).toEqual([]);
+    await t.advance("4s");
+    expect(await t.user("c1").says("a", { sequence: 1 })).toEqual(["#1 a", "#2 b"]);
+  });
+
   test("of another conversation changes nothing of this one", async () => {
     const t = await start(tally);
     await t.user("c1").says("a");
@@ -351,6 +358,8 @@ describe("misuse", () => {
     const t = await start(tally);
     expect(() => t.user("")).toThrow(SimulationError);
     expect(() => t.user("c1").says("a", { id: "\ud800" })).toThrow(SimulationError);
+    expect(() => t.user("c1").says("a", { sequence: -1 })).toThrow(SimulationError);
+    await expect(simulate(tally, { firstSequence: 1 })).rejects.toThrow("channels.test.firstSequence");
     await expect((async () => t.advance("soon" as never))()).rejects.toThrow(/duration/);
     expect(() => t.crash(defineBot({ ...tally, name: "other" }))).toThrow(/is what is simulated/);
     await t.close();
