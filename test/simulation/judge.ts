@@ -529,7 +529,7 @@ function* effects(history: SimulatedHistory, ways: ReadonlyMap<string, Way>): It
  * may what is left of an earlier ownership in the same process.
  */
 function* repeatedEffects(
-  { effects: all, commits, acquisitions, shards }: SimulatedHistory,
+  { effects: all, commits, acquisitions, shards, log }: SimulatedHistory,
   byNumber: ReadonlyMap<number, Effect>,
 ): Iterable<Violation> {
   const nameOf = ({ conversation, turn, step }: Effect): string => `${conversation} ${turn} ${step}`;
@@ -542,6 +542,16 @@ function* repeatedEffects(
   }
   const firstCommits = new Map<string, number>();
   for (const { shard, epoch, n, at } of commits) if (n === 1) firstCommits.set(`${shard} ${epoch}`, at);
+  /** By an operator, which gives up a step that is under way: it may be what hangs. */
+  const wasRetried = (before: Effect, effect: Effect): boolean =>
+    log.events.some(
+      (event) =>
+        event.kind === "signal" &&
+        event.halt !== undefined &&
+        `${event.bot} ${event.channel} ${event.conversation}` === effect.conversation &&
+        event.at > before.begunAt &&
+        event.at < effect.begunAt,
+    );
   const made = new Map<string, Effect>();
   for (const effect of all) {
     const [bot, channel, conversation] = effect.conversation.split(" ") as [string, string, string];
@@ -558,7 +568,7 @@ function* repeatedEffects(
       yield { rule: "effect", where, detail };
     }
     const before = made.get(`${name} ${owner.epoch}`);
-    if (before !== undefined) {
+    if (before !== undefined && !wasRetried(before, effect)) {
       const detail = `step ${effect.step} of ${effect.consumed} was made at ${before.at} and again at ${effect.at} by ${effect.by}`;
       yield { rule: "effect", where, detail };
     }
