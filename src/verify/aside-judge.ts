@@ -296,7 +296,10 @@ export class AsideJudge {
     { commit, record, before, decisions }: AsideCommit,
     slice: readonly HistoryLine[],
   ): Iterable<Violation> {
-    const isSame = isSamePosition(was.openTurn?.position, is.openTurn?.position);
+    const earlier = before && typeof before.record === "object" ? before.record : null;
+    const isUndecided = decisions.length === 0 && record.seq === (earlier?.seq ?? 0);
+    // A notice is open at the position of what it is about, which may be open next.
+    const isSame = isUndecided && isSamePosition(was.openTurn?.position, is.openTurn?.position);
     if (isSame) {
       const steps = new Set(is.openTurn!.steps);
       const lost = was.openTurn!.steps.find((step) => !steps.has(step));
@@ -305,8 +308,7 @@ export class AsideJudge {
         yield this.#say("journal-lost", `the open turn forgot ${detail}`, slice);
       }
     }
-    const earlier = before && typeof before.record === "object" ? before.record : null;
-    if (decisions.length > 0 || record.seq !== (earlier?.seq ?? 0) || !is.openTurn) return;
+    if (!isUndecided || !is.openTurn) return;
     const counted = is.openTurn.repliesOut - (isSame ? was.openTurn!.repliesOut : 0);
     const sent = record.outSeq - (earlier?.outSeq ?? 0);
     if (counted === sent) return;

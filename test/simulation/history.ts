@@ -23,6 +23,7 @@ export interface ArrivedSend extends SentMessage {
 export interface Effect {
   /** Its result: no two are the same. */
   readonly number: number;
+  readonly begunAt: number;
   readonly at: number;
   /** The life of a process whose step it was. */
   readonly by: string;

@@ -524,9 +524,12 @@ function* effects(history: SimulatedHistory, ways: ReadonlyMap<string, Way>): It
   yield* repeatedEffects(history, byNumber);
 }
 
-/** Of one that owned its shard: a process that did not know better may come late. */
+/**
+ * Of an owner that has committed: a process that does not know yet that it lost the shard may begin what its successor has done, and so
+ * may what is left of an earlier ownership in the same process.
+ */
 function* repeatedEffects(
-  { effects: all, commits, acquisitions, shards }: SimulatedHistory,
+  { effects: all, commits, acquisitions, shards, log }: SimulatedHistory,
   byNumber: ReadonlyMap<number, Effect>,
 ): Iterable<Violation> {
   const nameOf = ({ conversation, turn, step }: Effect): string => `${conversation} ${turn} ${step}`;
@@ -537,21 +540,35 @@ function* repeatedEffects(
       if (effect && !journaledAt.has(nameOf(effect))) journaledAt.set(nameOf(effect), at);
     }
   }
+  const firstCommits = new Map<string, number>();
+  for (const { shard, epoch, n, at } of commits) if (n === 1) firstCommits.set(`${shard} ${epoch}`, at);
+  /** By an operator, which gives up a step that is under way: it may be what hangs. */
+  const wasRetried = (before: Effect, effect: Effect): boolean =>
+    log.events.some(
+      (event) =>
+        event.kind === "signal" &&
+        event.halt !== undefined &&
+        `${event.bot} ${event.channel} ${event.conversation}` === effect.conversation &&
+        event.at > before.begunAt &&
+        event.at < effect.begunAt,
+    );
   const made = new Map<string, Effect>();
   for (const effect of all) {
     const [bot, channel, conversation] = effect.conversation.split(" ") as [string, string, string];
     const shard = shardOf(conversationKey({ bot, channel, conversation }), shards);
-    const owner = acquisitions.findLast((acquired) => acquired.shard === shard && acquired.at < effect.at);
-    if (owner?.by !== effect.by) continue;
+    const owner = acquisitions.findLast((acquired) => acquired.shard === shard && acquired.at < effect.begunAt);
+    const hasCommitted = (epoch: number): boolean =>
+      (firstCommits.get(`${shard} ${epoch}`) ?? Infinity) < effect.begunAt;
+    if (owner?.by !== effect.by || !hasCommitted(owner.epoch)) continue;
     const where = effect.conversation;
     const name = nameOf(effect);
     const at = journaledAt.get(name) ?? Number.POSITIVE_INFINITY;
-    if (at < effect.at) {
-      const detail = `step ${effect.step} of ${effect.consumed} was made at ${effect.at}, its result was journaled at ${at}`;
+    if (at < effect.begunAt) {
+      const detail = `step ${effect.step} of ${effect.consumed} was begun at ${effect.begunAt}, its result was journaled at ${at}`;
       yield { rule: "effect", where, detail };
     }
     const before = made.get(`${name} ${owner.epoch}`);
-    if (before !== undefined) {
+    if (before !== undefined && !wasRetried(before, effect)) {
       const detail = `step ${effect.step} of ${effect.consumed} was made at ${before.at} and again at ${effect.at} by ${effect.by}`;
       yield { rule: "effect", where, detail };
     }

@@ -209,13 +209,14 @@ class Acts {
     injector.reached("S8 step effect", "before", life);
     if (life.isDead) return never();
     if (injector.strikes("step failed", world.weather.handler)) return Promise.reject(new Error("no effect"));
+    const begunAt = scheduler.count;
     const slowness = scheduler.random();
     const takesMs = slowness < 0.5 ? 0 : slowness < 0.95 ? scheduler.random() * 200 : scheduler.random() * 5_000;
     return new Promise((resolve) => {
       scheduler.schedule("effect", takesMs, () => {
         const number = world.effects.length + 1;
         const at = scheduler.count;
-        world.effects.push({ ...of, number, at, by: life.name, conversation, consumed: consumed.name });
+        world.effects.push({ ...of, number, begunAt, at, by: life.name, conversation, consumed: consumed.name });
         life.schedule("effect answered", 0, () => {
           injector.reached("S8 step effect", "after", life);
           if (!life.isDead) resolve(number);
