@@ -441,16 +441,18 @@ export class ConversationActor implements Committable {
         this.#hold(message);
         return "go-on";
       case "late":
-        return this.#late(message, decision.order);
       case "release":
-        if ((message.extra?.hops ?? 0) > this.#ports.bounds.hopsMax) return this.#tooFar(message);
-        return this.#begin(messageWork(message, false, decision.order));
+        return this.#release(message, decision.kind === "late", decision.order);
     }
   }
 
-  /** Bots that answer each other without end (attack B17). */
-  #tooFar(message: InboxMessage): Next {
-    this.#setAside(message, "hops", null);
+  /** Its turn has come: it begins, unless a rule sets the message aside. */
+  #release(message: InboxMessage, isLate: boolean, order: OrderState | undefined): Next {
+    const isTooFar = (message.extra?.hops ?? 0) > this.#ports.bounds.hopsMax; // bots that answer each other (attack B17)
+    if (!isTooFar && (!isLate || this.#bot.ordering === "available")) {
+      return this.#begin(messageWork(message, isLate, order));
+    }
+    this.#setAside(message, isTooFar ? "hops" : "late", null);
     return "go-on";
   }
 
@@ -490,14 +492,7 @@ export class ConversationActor implements Committable {
     if (!isNext && this.#mailbox.head() !== undefined) return null;
     held.shift();
     this.#mailbox.putFirst(lowest);
-    if (decision.kind === "late") return this.#late(lowest, decision.order);
-    return this.#begin(messageWork(lowest, false, decision.order));
-  }
-
-  #late(message: InboxMessage, order: OrderState | undefined): Next {
-    if (this.#bot.ordering === "available") return this.#begin(messageWork(message, true, order));
-    this.#setAside(message, "late", null);
-    return "go-on";
+    return this.#release(lowest, decision.kind === "late", decision.order);
   }
 
   #nextHeld(held: HeldMessages<InboxMessage>, { position }: InboxMessage): HeldDecision {
@@ -555,7 +550,7 @@ export class ConversationActor implements Committable {
     if (work === "unread") return this.#readList();
     if (work === undefined) return this.#listOpen(open.position);
     if (open.deaths >= DEATHS_MAX) return this.#poison(work, open, open.error ?? "", {});
-    return this.#begin(work);
+    return work.message === null ? this.#begin(work) : this.#release(work.message, work.isLate, work.order);
   }
 
   /** It came when others were held, so it stands behind what is on the list: there it is found. */
@@ -879,7 +874,8 @@ export class ConversationActor implements Committable {
 
   /** True if it is what a gap lacks: then the halt is lifted. */
   #liftsGap(message: InboxMessage, { kind }: Decision): boolean {
-    if (this.#ledger.extra?.halt?.reason !== "gap" || kind !== "release" || message.sequence === undefined) return false;
+    if (this.#ledger.extra?.halt?.reason !== "gap" || kind !== "release" || message.sequence === undefined)
+      return false;
     this.#ports.log.info({ ...this.id }, "what was missing has come: the conversation goes on");
     this.#ledger.change(message.position, { halt: undefined });
     return true;
