@@ -357,9 +357,10 @@ export class ConversationActor implements Committable {
 
   /**
    * The next commit says that its head runs in a group of so many, one of which may be what ends the process.
-   * @returns when that is durable: it may run then
+   * @returns when that is durable: it may run then. Stays pending in one that is stopped, of which nothing is committed (C6)
    */
   markSuspect(size: number, position: Position): Promise<void> {
+    if (this.#stopped) return new Promise(() => undefined);
     const openTurn = this.#ledger.extra?.openTurn ?? { ...NO_OPEN_TURN, position };
     this.#ledger.change(position, { suspect: size, openTurn });
     return this.#settled();

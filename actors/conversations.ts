@@ -227,6 +227,7 @@ export class Conversations {
     const delayMs = this.#options.crashPolicy.restartAfterMs(crashed.id, error);
     if (delayMs === null) {
       this.crashes.crashing += 1;
+      this.#options.heads.through(crashed.key); // nobody waits for it
       return;
     }
     this.crashes.restarting += 1;

@@ -18,7 +18,7 @@ import type { Log } from "../src/log.ts";
 /** A conversation as this needs it. */
 export interface Head {
   readonly key: ConversationKey;
-  /** Resolves when the mark is durable; stays pending in one that left. */
+  /** Resolves when the mark is durable; stays pending in one that left: whoever takes its place asks again and is marked instead. */
   markSuspect(size: number, position: Position): Promise<void>;
   wake(): void;
 }
@@ -45,6 +45,11 @@ export class PendingHeads {
   readonly #waiting = new Map<ConversationKey, { readonly head: Head; readonly position: Position }>();
   /** Open conversations that go on by themselves and were not decided yet. */
   readonly #open = new Set<ConversationKey>();
+  /** Of the group under way, those whose mark is not durable yet, and who was told to bear it. */
+  readonly #marking = new Map<ConversationKey, Head>();
+  /** Those whose mark is durable, as long as others of the group are not. */
+  readonly #marked = new Set<ConversationKey>();
+  #groupSize = 0;
   /** Those that ran alone when the process ended. */
   readonly #diedAlone = new Set<ConversationKey>();
   #entries = 0;
@@ -77,7 +82,9 @@ export class PendingHeads {
     if (this.#isThrough || !this.#isPending(head.key, position)) return true;
     if (this.#groups.ask(head.key) === "free") return true;
     this.#waiting.set(head.key, { head, position });
-    this.#gather();
+    const told = this.#marking.get(head.key);
+    if (told === undefined) this.#gather();
+    else if (told !== head) this.#mark(head, position);
     return false;
   }
 
@@ -86,6 +93,8 @@ export class PendingHeads {
     if (this.#isThrough) return;
     this.#waiting.delete(key);
     this.#groups.through(key);
+    this.#marked.delete(key);
+    if (this.#marking.delete(key)) this.#runIfMarked(); // the others need not wait for it
     this.#open.delete(key);
     if (this.#alone === key) {
       this.#alone = null;
@@ -142,12 +151,26 @@ export class PendingHeads {
     if (group === null) return;
     const members = group.keys.flatMap((key) => this.#waiting.get(key) ?? []);
     this.#options.log.info({ size: group.size, conversations: members.length }, "a group of suspects runs");
-    const marks = members.map(({ head, position }) => head.markSuspect(group.size, position));
-    void Promise.all(marks).then(() => this.#run(group.keys));
+    this.#groupSize = group.size;
+    for (const { head } of members) this.#marking.set(head.key, head);
+    for (const { head, position } of members) this.#mark(head, position);
+  }
+
+  #mark(head: Head, position: Position): void {
+    this.#marking.set(head.key, head);
+    void head.markSuspect(this.#groupSize, position).then(() => {
+      if (this.#marking.get(head.key) !== head) return;
+      this.#marking.delete(head.key);
+      this.#marked.add(head.key);
+      this.#runIfMarked();
+    });
   }
 
   /** W2 */
-  #run(keys: readonly ConversationKey[]): void {
+  #runIfMarked(): void {
+    if (this.#marking.size > 0) return;
+    const keys = [...this.#marked];
+    this.#marked.clear();
     this.#groups.marked(keys);
     this.#alone = this.#groups.alone;
     if (this.#alone !== null) this.#options.leaveAlone(this.#alone);
