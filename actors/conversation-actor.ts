@@ -391,7 +391,7 @@ export class ConversationActor implements Committable {
 
   /**
    * The next commit says that its head runs in a group of so many, one of which may be what ends the process.
-   * @returns when that is durable: it may run then
+   * @returns when that is durable: it may run then. Stays pending in one that is stopped, of which nothing is committed (C6)
    */
   markSuspect(size: number, position: Position): Promise<void> {
     if (this.#stopped) return new Promise(() => undefined); // C5: what it knows of its record is of another time
@@ -476,16 +476,18 @@ export class ConversationActor implements Committable {
         this.#hold(message);
         return "go-on";
       case "late":
-        return this.#late(message, decision.order);
       case "release":
-        if ((message.extra?.hops ?? 0) > this.#ports.bounds.hopsMax) return this.#tooFar(message);
-        return this.#begin(messageWork(message, false, decision.order));
+        return this.#release(message, decision.kind === "late", decision.order);
     }
   }
 
-  /** Bots that answer each other without end (attack B17). */
-  #tooFar(message: InboxMessage): Next {
-    this.#setAside(message, "hops", null);
+  /** Its turn has come: it begins, unless a rule sets the message aside. */
+  #release(message: InboxMessage, isLate: boolean, order: OrderState | undefined): Next {
+    const isTooFar = (message.extra?.hops ?? 0) > this.#ports.bounds.hopsMax; // bots that answer each other (attack B17)
+    if (!isTooFar && (!isLate || this.#bot.ordering === "available")) {
+      return this.#begin(messageWork(message, isLate, order));
+    }
+    this.#setAside(message, isTooFar ? "hops" : "late", null);
     return "go-on";
   }
 
@@ -526,14 +528,7 @@ export class ConversationActor implements Committable {
     if (decision.kind !== "release" && decision.kind !== "late") return null;
     held.shift();
     this.#mailbox.putFirst(lowest);
-    if (decision.kind === "late") return this.#late(lowest, decision.order);
-    return this.#begin(messageWork(lowest, false, decision.order));
-  }
-
-  #late(message: InboxMessage, order: OrderState | undefined): Next {
-    if (this.#bot.ordering === "available") return this.#begin(messageWork(message, true, order));
-    this.#setAside(message, "late", null);
-    return "go-on";
+    return this.#release(lowest, decision.kind === "late", decision.order);
   }
 
   /** @param nowMs time counts only when all that has arrived was looked at: what is missing may be among it */
@@ -603,7 +598,7 @@ export class ConversationActor implements Committable {
     if (work === "unread") return this.#readList();
     if (work === undefined) return this.#listOpen(open.position);
     if (open.deaths >= DEATHS_MAX) return this.#poison(work, open, open.error ?? "", {});
-    return this.#begin(work);
+    return work.message === null ? this.#begin(work) : this.#release(work.message, work.isLate, work.order);
   }
 
   /** It came when others were held, so it stands behind what is on the list: there it is found. */

@@ -231,6 +231,7 @@ export class Conversations {
     const delayMs = this.#options.crashPolicy.restartAfterMs(crashed.id, error);
     if (delayMs === null) {
       this.crashes.crashing += 1;
+      this.#options.heads.through(crashed.key); // nobody waits for it
       return;
     }
     this.crashes.restarting += 1;
@@ -246,7 +247,6 @@ export class Conversations {
     if (resident?.actor !== crashed || this.#stopped) return;
     this.#residents.delete(crashed.key);
     this.#forget(resident);
-    this.#options.heads.through(crashed.key); // its mark may never have become durable
     const { messages, journal } = crashed.salvage();
     const successor = this.#activate(crashed.key);
     successor?.actor.inherit(journal);

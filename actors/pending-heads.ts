@@ -12,7 +12,7 @@
 import type { ConversationKey } from "../src/domain/ids.ts";
 import type { InboxEntry } from "../src/domain/message.ts";
 import { compareEntryIds, type EntryId, type Position } from "../src/domain/position.ts";
-import { type SuspectGroup, SuspectGroups } from "../src/domain/suspects.ts";
+import { SuspectGroups } from "../src/domain/suspects.ts";
 import type { Environment } from "../src/environment.ts";
 import type { Log } from "../src/log.ts";
 
@@ -48,6 +48,11 @@ export class PendingHeads {
   readonly #open = new Set<ConversationKey>();
   /** Those that may run and were not decided yet. */
   readonly #running = new Set<ConversationKey>();
+  /** Of the group under way, those whose mark is not durable yet, and who was told to bear it. */
+  readonly #marking = new Map<ConversationKey, Head>();
+  /** Those whose mark is durable, as long as others of the group are not. */
+  readonly #marked = new Set<ConversationKey>();
+  #groupSize = 0;
   /** Those that ran alone when the process ended. */
   readonly #diedAlone = new Set<ConversationKey>();
   #entries = 0;
@@ -83,7 +88,9 @@ export class PendingHeads {
       return true;
     }
     this.#waiting.set(head.key, { head, position });
-    this.#gather();
+    const told = this.#marking.get(head.key);
+    if (told === undefined) this.#gather();
+    else if (told !== head) this.#mark(head, position);
     return false;
   }
 
@@ -93,6 +100,8 @@ export class PendingHeads {
     this.#waiting.delete(key);
     this.#running.delete(key);
     this.#groups.through(key);
+    this.#marked.delete(key);
+    if (this.#marking.delete(key)) this.#runIfMarked(); // the others need not wait for it
     this.#open.delete(key);
     if (this.#alone === key) {
       this.#alone = null;
@@ -148,34 +157,48 @@ export class PendingHeads {
     });
   }
 
-  /** W1: one commit marks them, and then they run. */
+  /** W1: one commit marks them, and then they run. Before one alone is marked, whoever still runs has ended: that is not its guilt. */
   #nextGroup(): void {
     const group = this.#groups.nextGroup();
     if (group === null) return;
-    this.#options.log.info({ size: group.size, conversations: group.keys.length }, "a group of suspects runs");
-    if (group.size > 1) this.#mark(group);
+    const members = group.keys.flatMap((key) => this.#waiting.get(key) ?? []);
+    this.#options.log.info({ size: group.size, conversations: members.length }, "a group of suspects runs");
+    this.#groupSize = group.size;
+    for (const { head } of members) this.#marking.set(head.key, head);
+    const mark = (): void => {
+      for (const { head, position } of members) this.#mark(head, position);
+    };
+    if (group.size > 1) mark();
     else {
       this.#alone = group.keys[0]!;
-      this.#options.leaveAlone(this.#alone, () => this.#mark(group)); // whoever still runs must not be its guilt
+      this.#options.leaveAlone(this.#alone, mark);
     }
   }
 
-  /** Each runs when its own mark is durable; one that crashed meanwhile is told to be through. */
-  #mark({ keys, size }: SuspectGroup<ConversationKey>): void {
+  #mark(head: Head, position: Position): void {
+    if (!this.#marking.has(head.key)) return; // it is through
+    this.#marking.set(head.key, head);
+    void head.markSuspect(this.#groupSize, position).then(() => {
+      if (this.#marking.get(head.key) !== head) return; // it was replaced, and its successor is marked
+      this.#marking.delete(head.key);
+      this.#marked.add(head.key);
+      this.#runIfMarked();
+    });
+  }
+
+  /** W2 */
+  #runIfMarked(): void {
+    if (this.#marking.size > 0) return;
+    const keys = [...this.#marked];
+    this.#marked.clear();
+    this.#groups.marked(keys);
     for (const key of keys) {
       const waiting = this.#waiting.get(key);
-      if (waiting === undefined) this.#groups.through(key);
-      else void waiting.head.markSuspect(size, waiting.position).then(() => this.#run(key));
+      if (waiting === undefined) continue;
+      this.#waiting.delete(key);
+      this.#running.add(key);
+      waiting.head.wake();
     }
-  }
-
-  #run(key: ConversationKey): void {
-    this.#groups.marked([key]);
-    const waiting = this.#waiting.get(key);
-    if (waiting === undefined) return;
-    this.#waiting.delete(key);
-    this.#running.add(key);
-    waiting.head.wake();
   }
 
   /** W3 */
