@@ -27,7 +27,7 @@ interface BenchOptions {
   readonly durability: "always" | "everysec" | "none";
   /** Conversations of another bot beside those that are measured, whose handler throws at each message. */
   readonly crashing: number;
-  /** Conversations of another bot that are halted before the clock runs, with a message waiting, and are sent more meanwhile. */
+  /** Conversations of another bot that are halted before the clock runs, and are sent more meanwhile. */
   readonly halted: number;
   /** The same but for halting: they handle what they were sent, and then rest. */
   readonly idle: number;
@@ -293,8 +293,9 @@ async function inPairs(options: BenchOptions, { alone, beside }: Others, pairs: 
       const result = await measure({ ...options, ...(name === "alone" ? alone : beside) });
       results[name].push(result);
       const rate = result.messagesPerSecond.toLocaleString("en");
+      const cpu = `${result.nodeUsPerMessage} + ${result.redisUsPerMessage}`;
       console.error(
-        `pair ${pair} of ${pairs}, ${name}: p99 ${result.p99Ms.toFixed(1)} ms, ${rate} messages/s, CPU ${result.nodeUsPerMessage} + ${result.redisUsPerMessage} us`,
+        `pair ${pair} of ${pairs}, ${name}: p99 ${result.p99Ms.toFixed(1)} ms, ${rate} messages/s, CPU ${cpu} us`,
       );
     }
   }

@@ -1,5 +1,6 @@
-// Numbered feed: the goals of a match, which their source numbers from 1. They count in the order of the numbers, whatever
-// the order they come in; what is missing for too long is said, and not waited for. docs/order.md walks through it.
+// Numbered feed: the goals of a match, which their source numbers from 1. They count in the order of the numbers,
+// whatever the order they come in; what is missing for too long is said, and not waited for. docs/order.md walks
+// through it.
 //
 //   colloquy start numbered-feed.ts --order contiguous --first-sequence 1
 

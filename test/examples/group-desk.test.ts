@@ -57,7 +57,9 @@ test("sends that follow from one another end where docs/sends.md says", async ()
   const { default: bot } = (await import(file)) as { default: BotDefinition<{ turns: number }> };
   await using t = await simulate(bot);
   await t.user("ping").says("hi");
-  const [, ping, pong, sends] = /makes (\d+) turns of `ping` and (\d+) of `pong`: [^.]*?(\d+) that/.exec(page.text)!;
+  const [, ping, pong, sends] = /makes (\d+) turns of `ping` and (\d+) of `pong`: [^.]*?(\d+) that/.exec(
+    page.text.replace(/\s+/g, " "),
+  )!;
   expect(Number(ping) + Number(pong)).toBe(1 + Number(sends));
   expect([t.turns("ping").length, t.turns("pong").length]).toEqual([Number(ping), Number(pong)]);
 });

@@ -1,5 +1,5 @@
-// Ten thousand halted conversations with waiting messages, in a process that is killed: they take no room in the inbox, a start does
-// not wait for them, and one command resolves them all, each in its order.
+// Ten thousand halted conversations with waiting messages, in a process that is killed: they take no room in the
+// inbox, a start does not wait for them, and one command resolves them all, each in its order.
 
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -70,7 +70,7 @@ const idsOf = (stored: { readonly state: unknown } | null | undefined): unknown 
 
 const seconds = (ms: number): string => `${(ms / 1_000).toFixed(2)} s`;
 
-test("10,000 halted conversations: inbox < 100 entries, first commit <= 3 s after a kill, one retry resolves all in order", async () => {
+test("10,000 halted conversations: a short inbox, a start that does not wait, one retry for all", async () => {
   const closedFile = arena.path("closed");
   const holdUpFile = arena.path("hold-up");
   const data = arena.dataFolder("data");
@@ -115,7 +115,7 @@ test("10,000 halted conversations: inbox < 100 entries, first commit <= 3 s afte
   expect(new Set(listed.lines.map(({ conversation }) => conversation))).toEqual(new Set(names));
   for (const line of listed.lines) expect(line).toMatchObject({ bot: BOT, state: "halted", waiting: 3 });
 
-  // Two healthy conversations whose turn is cut off by the kill: one for so long that it stands on its list, one just admitted.
+  // Two healthy conversations whose turn the kill cuts off: one that stands on its list by then, one just admitted.
   writeFileSync(holdUpFile, "");
   await post(first, [{ conversation: "long", id: "m1", text: "wait" }]);
   await until(async () => (await view.open()).get("long")?.state === "active", {

@@ -1,4 +1,5 @@
-// Paper shop: the world outside of the payment steps, which tells what it is asked for. It does what it is asked once for each key.
+// Paper shop: the world outside of the payment steps, which tells what it is asked for. It does what it is asked once
+// for each key.
 
 import type { Charge, Shop } from "../../../examples/payment-steps.ts";
 

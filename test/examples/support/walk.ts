@@ -1,5 +1,5 @@
-// Walk: a dialogue as a guide page shows it, gone through on the simulated runtime. Lines that begin with ">" are what is done, all
-// others what came of it. A page shows what is so if going through its walk gives its text back.
+// Walk: a dialogue as a guide page shows it, gone through on the simulated runtime. Lines that begin with ">" are what
+// is done, all others what came of it. A page shows what is so if going through its walk gives its text back.
 //
 //   > alice: 2 mugs                 a message of this user, with an id of its own
 //   > alice, 3: home                with this number of the outside

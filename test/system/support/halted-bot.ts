@@ -1,5 +1,6 @@
-// The bot of the test of many halted conversations: a payment fails for good while the provider is closed, and a message that waits
-// does so for as long as it is held up. Both are files, so that they outlive a process that is killed.
+// The bot of the test of many halted conversations: a payment fails for good while the provider is closed, and a
+// message that waits does so for as long as it is held up. Both are files, so that they outlive a process that is
+// killed.
 
 import { existsSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -1,4 +1,5 @@
-// Halted view: what stands in the store of ten thousand conversations at once, read from outside while the runtime may be dead.
+// Halted view: what stands in the store of ten thousand conversations at once, read from outside while the runtime may
+// be dead.
 
 import { Redis } from "ioredis";
 import { decodeOpenEntry, type OpenEntry } from "../../../src/codec/open-codec.ts";
