@@ -170,9 +170,10 @@ describe("groups that halve (W2)", () => {
     expect(rig.alone).toEqual([keyOf("c0")]);
     expect([rig.running.hasRoomFor(keyOf("c0")), rig.running.hasRoomFor(keyOf("other"))]).toEqual([true, false]);
     rig.heads.through(keyOf("c0"));
-    expect([rig.alone.at(-1), rig.running.hasRoomFor(keyOf("other"))]).toEqual([null, true]);
-    await rig.gathered();
+    expect(rig.alone.slice(-2)).toEqual([null, keyOf("c1")]);
     expect(all[1]!.marks).toEqual([1]);
+    rig.heads.through(keyOf("c1"));
+    expect(rig.alone.at(-1)).toBeNull();
   });
 
   test("who died alone is told once, and only after a process ended", () => {
