@@ -304,7 +304,8 @@ export class ModelConversation {
         this.#write({ what: "gap", from, to, epoch });
         this.#checkGap(isOverflow);
         if (ordering === "strict") {
-          const halt = { reason: "gap" as const, sinceMs: nowMs, why: `${from} to ${to} of epoch ${epoch}` };
+          const missing = { epoch, sequence: from };
+          const halt = { reason: "gap" as const, missing, sinceMs: nowMs, why: `${from} to ${to} are missing` };
           this.#record = this.#rules.withExtra(this.#record, { halt });
           return false;
         }
@@ -576,9 +577,10 @@ export class ModelConversation {
       this.#setAside("skipped");
       return halt.reason;
     }
-    const order = this.#rules.orderPastGap(this.#record, this.#setting.order, this.#list.values());
-    const gap = this.#log.findLast((line) => line.what === "gap");
-    if (gap?.what === "gap" && order !== undefined) this.#passGap(gap.from, order.next! - 1, order);
+    const missing = halt.missing!;
+    const before = this.extra?.order;
+    const order = this.#rules.orderPastGap(this.#record, this.#setting.order, missing, this.#list.values());
+    if (order !== undefined && order !== before) this.#passGap(missing.sequence, order.next! - 1, order);
     this.#unpark();
     return halt.reason;
   }
