@@ -1015,13 +1015,18 @@ export class ConversationActor implements Committable {
 
   #liftBySkip(halt: Halt, record: ConversationRecord, control: ControlMessage): void {
     if (halt.missing !== undefined) {
-      const order = orderPastGap(record, this.#rules, halt.missing, this.#mailbox.listed());
+      const order = orderPastGap(record, this.#rules, halt.missing, this.#waiting());
       this.#ledger.change(record.born, { halt: undefined, order }, control);
       return;
     }
     this.#ledger.change(record.born, {}, control);
     const { openTurn } = record.extra!;
     this.#setAside(this.#halted(openTurn)!, "skipped", openTurn ?? null);
+  }
+
+  /** All that came before the verb of an operator, wherever it is: nothing of it may become late by that (Q3). */
+  #waiting(): InboxMessage[] {
+    return [...(this.#held ?? []), ...this.#mailbox.undecided()].filter((message) => this.#isNew(message));
   }
 
   #canSkip(halt: Halt, { extra }: ConversationRecord): boolean {

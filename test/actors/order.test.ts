@@ -5,7 +5,7 @@ import type { ConversationActor } from "../../actors/conversation-actor.ts";
 import type { Inbound } from "../../src/domain/message.ts";
 import { haltName } from "../../src/domain/record.ts";
 import { defineBot } from "../../src/index.ts";
-import { ConversationRig, testChannel } from "./support/conversation-rig.ts";
+import { ConversationRig, type RigOptions, testChannel } from "./support/conversation-rig.ts";
 
 const FROM_ONE = { mode: "contiguous", gapTimeoutMs: 3_000, settleMs: 0, maxHeld: 64, firstSequence: 1 } as const;
 
@@ -23,8 +23,8 @@ const of = (epoch: number, ...numbers: number[]): Partial<Inbound>[] =>
 let rig: ConversationRig;
 afterEach(() => rig.dispose());
 
-function begun(): ConversationActor {
-  rig = new ConversationRig(collector, { channel: testChannel({ order: FROM_ONE }) });
+function begun(options: RigOptions = {}): ConversationActor {
+  rig = new ConversationRig(collector, { channel: testChannel({ order: FROM_ONE }), ...options });
   return rig.conversation();
 }
 
@@ -63,5 +63,54 @@ describe("an operator's skip of a gap", () => {
     expect(rig.state(c)).toEqual(["0:1", "0:2", "0:3"]);
     await skips(c, "gap-1-1");
     expect([rig.state(c), halt(c), rig.dead]).toEqual([["0:1", "0:2", "0:3", "1:21"], null, []]);
+  });
+
+  test.each(["in memory", "loaded from the store"] as const)(
+    "makes nothing late that had come before it, and was not looked at yet (Q3), %s",
+    async (where) => {
+      let c = begun();
+      rig.deliver(c, ...of(0, 1, 8));
+      await haltsAt(c, "gap-0-2");
+      if (where === "loaded from the store") {
+        c.stop();
+        c = rig.conversation();
+      }
+      rig.deliver(c, ...of(0, 6));
+      rig.control(c, "skip", "gap-0-2");
+      await haltsAt(c, "gap-0-7");
+      expect([rig.state(c), rig.dead]).toEqual([["0:1", "0:6"], []]);
+      rig.deliver(c, ...of(0, 7));
+      await rests();
+      expect([rig.state(c), halt(c)]).toEqual([["0:1", "0:6", "0:7", "0:8"], null]);
+    },
+  );
+
+  test("passes nothing if what was missing has come just before it", async () => {
+    const c = begun();
+    rig.deliver(c, ...of(0, 2));
+    await haltsAt(c, "gap-0-1");
+    rig.deliver(c, ...of(0, 1));
+    rig.control(c, "skip", "gap-0-1");
+    await rests();
+    expect([rig.state(c), halt(c), rig.dead]).toEqual([["0:1", "0:2"], null, []]);
+  });
+
+  test("counts what is held, which a halt of this moment has not left on the list yet", async () => {
+    const ports = { headIsThrough: () => c.situation.state === "halted" && rig.control(c, "skip", "gap-0-2") };
+    const c = begun({ bounds: { drainTurnsMax: 1 }, ports });
+    rig.deliver(c, ...of(0, 1, 8));
+    await rests();
+    await rig.environment.until(() => rig.counters.gaps > 0, 4_000, "the gap halts it");
+    await rests();
+    expect([rig.state(c), halt(c), rig.counters.gaps]).toEqual([["0:1", "0:8"], null, 1]);
+  });
+
+  test("goes past repeats: what is a duplicate does not say what waits (Q2)", async () => {
+    const c = begun();
+    rig.deliver(c, ...of(0, 1, 8));
+    await haltsAt(c, "gap-0-2");
+    rig.deliver(c, { id: "0:1", sequence: 4 });
+    await skips(c, "gap-0-2");
+    expect([rig.state(c), halt(c), rig.counters.duplicates]).toEqual([["0:1", "0:8"], null, 1]);
   });
 });
