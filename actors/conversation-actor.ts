@@ -1014,8 +1014,8 @@ export class ConversationActor implements Committable {
   }
 
   #liftBySkip(halt: Halt, record: ConversationRecord, control: ControlMessage): void {
-    if (halt.reason === "gap") {
-      const order = orderPastGap(record, this.#rules, this.#mailbox.listed());
+    if (halt.missing !== undefined) {
+      const order = orderPastGap(record, this.#rules, halt.missing, this.#waiting());
       this.#ledger.change(record.born, { halt: undefined, order }, control);
       return;
     }
@@ -1024,8 +1024,13 @@ export class ConversationActor implements Committable {
     this.#setAside(this.#halted(openTurn)!, "skipped", openTurn ?? null);
   }
 
+  /** All that came before the verb of an operator, wherever it is: nothing of it may become late by that (Q3). */
+  #waiting(): InboxMessage[] {
+    return [...(this.#held ?? []), ...this.#mailbox.undecided()].filter((message) => this.#isNew(message));
+  }
+
   #canSkip(halt: Halt, { extra }: ConversationRecord): boolean {
-    return halt.reason === "gap" ? this.#mailbox.unread === 0 : this.#halted(extra?.openTurn) !== undefined;
+    return halt.missing !== undefined ? this.#mailbox.unread === 0 : this.#halted(extra?.openTurn) !== undefined;
   }
 
   /** The message that it is halted at, put to the front; undefined while the list has to be read for it. */

@@ -109,11 +109,9 @@ export class Mailbox {
     this.#first = message;
   }
 
-  /** Of the list, in its order, as far as it is here. */
-  listed(): readonly InboxMessage[] {
-    const window = this.#window.drain();
-    for (const message of window) this.#window.push(message);
-    return this.#first === null ? window : [this.#first, ...window];
+  /** All that is here and undecided, of the list before of the inbox. */
+  undecided(): readonly InboxMessage[] {
+    return [...(this.#first === null ? [] : [this.#first]), ...this.#window, ...this.#inbox];
   }
 
   /** Whether there is room in memory for one more of the list; what is read is cut there (B3). */

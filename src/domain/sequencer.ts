@@ -156,12 +156,15 @@ export function orderAfter(
 
 /**
  * What stands in the record once an operator passed what is missing: the lowest place of those that wait is next. Those
- * that are past, and those without a place, say nothing of it.
+ * that are past, and those without a place, say nothing of it. Where one of a lower epoch has come meanwhile, nothing
+ * is passed: that goes first, and what is missing before it is another gap, which nobody has named yet (Q4).
+ * @param missing where the gap begins that the operator was told of
  * @param waiting all that waits of the conversation, held or not, in any order
  */
 export function orderPastGap(
   record: ConversationRecord,
   rules: ExternalOrder,
+  missing: ExternalPlace,
   waiting: Iterable<Pick<InboxMessage, "sequence" | "extra">>,
 ): OrderState | undefined {
   const order = record.extra?.order;
@@ -171,7 +174,8 @@ export function orderPastGap(
     if (place === null || isPast(order, rules, place)) continue;
     if (lowest === null || comparePlaces(place, lowest) < 0) lowest = place;
   }
-  return lowest === null ? order : { epoch: lowest.epoch, next: lowest.sequence };
+  if (lowest === null || comparePlaces(lowest, missing) < 0) return order;
+  return { epoch: lowest.epoch, next: lowest.sequence };
 }
 
 /** An operator asks for the missing number to be waited for once more: `gapTimeoutMs` from now, however many wait. */

@@ -116,18 +116,40 @@ describe("contiguous", () => {
 });
 
 describe("passing a gap", () => {
+  const five = { epoch: 0, sequence: 5 };
+
   test("goes on with the lowest that waits, and never back to what is late, redriven or without a number", () => {
     const late = numbered(2, 1_000);
     const redriven = numbered(3, 1_001, { extra: { redrives: "9-0" } });
     const waiting = [late, redriven, numbered(undefined, 1_002), numbered(9, 1_003), numbered(8, 1_004)];
-    expect(orderPastGap(goingOnWith(5), fromOne, waiting)).toEqual({ epoch: 0, next: 8 });
-    expect(orderPastGap(goingOnWith(5), fromOne, [late])).toEqual({ epoch: 0, next: 5 });
+    expect(orderPastGap(goingOnWith(5), fromOne, five, waiting)).toEqual({ epoch: 0, next: 8 });
+    expect(orderPastGap(goingOnWith(5), fromOne, five, [late])).toEqual({ epoch: 0, next: 5 });
   });
 
   test("goes on with a higher epoch only where nothing of the present one waits", () => {
     const higher = numbered(4, 1_000, { epoch: 1 });
-    expect(orderPastGap(goingOnWith(5), fromOne, [higher, numbered(8, 1_001)])).toEqual({ epoch: 0, next: 8 });
-    expect(orderPastGap(goingOnWith(5), fromOne, [higher])).toEqual({ epoch: 1, next: 4 });
+    expect(orderPastGap(goingOnWith(5), fromOne, five, [higher, numbered(8, 1_001)])).toEqual({ epoch: 0, next: 8 });
+    expect(orderPastGap(goingOnWith(5), fromOne, five, [higher])).toEqual({ epoch: 1, next: 4 });
+  });
+
+  test("passes no number that the gap did not name: a lower epoch may have one of its own by now (Q4)", () => {
+    const missing = { epoch: 1, sequence: 1 };
+    const higher = numbered(21, 1_000, { epoch: 1 });
+    const behindTwo = numbered(3, 1_001);
+    expect(orderPastGap(goingOnWith(2), fromOne, missing, [higher, behindTwo])).toEqual({ epoch: 0, next: 2 });
+    expect(orderPastGap(NEW, fromOne, missing, [higher, behindTwo])).toBeUndefined();
+    const held = holding(higher, behindTwo);
+    expect(nextHeld(goingOnWith(2), fromOne, held, 9_000)).toMatchObject({ kind: "gap", from: 2, to: 2 });
+    held.shift();
+    expect(nextHeld(goingOnWith(4), fromOne, held, 9_000)).toMatchObject({ kind: "gap", from: 1, to: 20 });
+    expect(orderPastGap(goingOnWith(4), fromOne, missing, [higher])).toEqual({ epoch: 1, next: 21 });
+  });
+
+  test("passes nothing where what is missing waits by now", () => {
+    expect(orderPastGap(goingOnWith(5), fromOne, five, [numbered(8, 1_000), numbered(5, 1_001)])).toEqual({
+      epoch: 0,
+      next: 5,
+    });
   });
 });
 

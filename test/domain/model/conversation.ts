@@ -113,9 +113,7 @@ export class ModelConversation {
   #parked: { readonly listId: number; readonly message: ModelMessage }[] = [];
   #read: Position | null = null;
   #head: Head | null = null;
-  /** What the list would give out next, though it is empty: until that is committed it stands in Redis. */
-  #emptyList: number | null = null;
-  /** The highest that the list gave out: as long as it stands in Redis, ids must rise. */
+  /** The highest that the list gave out: as long as it may stand in Redis, ids must rise. */
   #lastListId = 0;
   /** When something becomes due by itself. */
   dueAtMs: number | null = null;
@@ -136,10 +134,6 @@ export class ModelConversation {
   }
 
   commit(): void {
-    if (this.#list.size === 0) {
-      this.#lastListId = 0;
-      this.#emptyList = null;
-    }
     const change = this.#ids.takeChange();
     const before = this.durable;
     const ids =
@@ -152,8 +146,13 @@ export class ModelConversation {
       if (comparePositions(this.#record.cursor, before.record.cursor) < 0)
         this.#around.broken("record", "the cursor went back");
     }
+    const record = this.#record && { ...this.#record, extra: this.#rules.storedExtra(this.#record.extra) };
+    const { count, bytes } = record?.extra?.waiting ?? EMPTY_LIST;
+    if (count !== this.#list.size || bytes !== count * MESSAGE_BYTES)
+      this.#around.broken("record", "it says another extent of the list than the list has");
+    if (count === 0 && record?.extra?.waiting !== undefined) this.#around.broken("record", "an empty list is stored");
     this.durable = {
-      record: this.#record,
+      record,
       ids,
       state: [...this.#state],
       replies: [...this.#replies],
@@ -194,7 +193,6 @@ export class ModelConversation {
     this.#parked = [];
     this.#read = null;
     this.#head = null;
-    this.#emptyList = null;
     this.#lastListId = Math.max(0, ...list.keys()); // an empty one is gone, and what it gave out with it
     if (this.extra?.openTurn !== undefined) this.#findHead();
   }
@@ -306,7 +304,8 @@ export class ModelConversation {
         this.#write({ what: "gap", from, to, epoch });
         this.#checkGap(isOverflow);
         if (ordering === "strict") {
-          const halt = { reason: "gap" as const, sinceMs: nowMs, why: `${from} to ${to} of epoch ${epoch}` };
+          const missing = { epoch, sequence: from };
+          const halt = { reason: "gap" as const, missing, sinceMs: nowMs, why: `${from} to ${to} are missing` };
           this.#record = this.#rules.withExtra(this.#record, { halt });
           return false;
         }
@@ -515,19 +514,13 @@ export class ModelConversation {
   #leave(message: ModelMessage, listId: number | null): Position | null {
     if (listId === null) return message.position;
     this.#list.delete(listId);
-    const before = this.extra!.waiting!;
     this.#record = this.#rules.afterLeaving(this.#record!, MESSAGE_BYTES, WAITING_BOUNDS);
-    this.#emptyList = this.extra?.waiting === undefined ? before.nextId : null;
     return null;
   }
 
   /** Moves a message of the inbox to the list; the cursor passes it. */
   #enlist(message: ModelMessage): number {
-    if (this.extra?.waiting === undefined && this.#emptyList !== null) {
-      const waiting = { ...EMPTY_LIST, nextId: this.#emptyList };
-      this.#record = this.#rules.withExtra(this.#record!, { waiting });
-    }
-    const listId = this.extra?.waiting?.nextId ?? 1;
+    const listId = (this.extra?.waiting ?? EMPTY_LIST).nextId;
     if (listId <= this.#lastListId) this.#around.broken("record", `list id ${listId} is given out twice`);
     this.#lastListId = listId;
     this.#list.set(listId, message);
@@ -584,9 +577,10 @@ export class ModelConversation {
       this.#setAside("skipped");
       return halt.reason;
     }
-    const order = this.#rules.orderPastGap(this.#record, this.#setting.order, this.#list.values());
-    const gap = this.#log.findLast((line) => line.what === "gap");
-    if (gap?.what === "gap" && order !== undefined) this.#passGap(gap.from, order.next! - 1, order);
+    const missing = halt.missing!;
+    const before = this.extra?.order;
+    const order = this.#rules.orderPastGap(this.#record, this.#setting.order, missing, this.#list.values());
+    if (order !== undefined && order !== before) this.#passGap(missing.sequence, order.next! - 1, order);
     this.#unpark();
     return halt.reason;
   }

@@ -13,9 +13,10 @@ import type { History } from "./schedule.ts";
  * `accounted` P1: every message is exactly one of turn, duplicate, late, dead, skipped, waiting, and waits only at a
  * visible halt. `once` P2: of each id one is decided, the first that was admitted; all others are its duplicates.
  * `order` P3: numbers rise, and where they are contiguous none is passed without a gap that names it. `late`: only what
- * had not come when what follows it was let go. `gap`, `clock`: a gap names what is really missing, at its time.
- * `poison`: attempts and deaths as in DESIGN 5. `notice`: told before anything else. `state` P5: state, replies, seq
- * and chain are the fold of the decided. `record`: the cursor, recovery.
+ * had not come when what follows it was let go. `gap`, `clock`: a gap names what is really missing, at its time, and
+ * nothing else is passed. `poison`: attempts and deaths as in DESIGN 5. `notice`: told before anything else. `state`
+ * P5: state, replies, seq and chain are the fold of the decided. `record`: the cursor, the extent of the list,
+ * recovery.
  */
 export const LAWS = [
   "accounted",
@@ -218,7 +219,14 @@ function judgeGaps({ admitted, durable, setting }: History, breach: Tell): void 
       ({ place, event }) => place.epoch === epoch && place.sequence >= from && place.sequence <= to && event < before,
     );
   let retriedAtMs: number | null = null;
+  let named: Extract<Line, { from: number }> | null = null;
   for (const line of durable.log) {
+    if (line.what === "gap") named = line;
+    if (line.what === "gap-passed") {
+      const isNamed = named?.epoch === line.epoch && named.from === line.from && line.to <= named.to;
+      if (!isNamed) breach("gap", `${line.from} to ${line.to} are passed, and were not called missing`);
+      named = null;
+    }
     if (line.what === "retried" && line.halt === "gap") retriedAtMs = line.atMs;
     if (isDecided(line) && !line.isLate && placeOf(line.message) !== null) retriedAtMs = null;
     if (line.what === "gap" && retriedAtMs !== null && line.atMs < retriedAtMs + order.gapTimeoutMs)

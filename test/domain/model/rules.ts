@@ -6,7 +6,15 @@ import type { Hash64 } from "../../../src/domain/hash.ts";
 import { HeldMessages } from "../../../src/domain/held-messages.ts";
 import type { MessageExtra } from "../../../src/domain/message.ts";
 import type { Position } from "../../../src/domain/position.ts";
-import { afterDrop, afterLeaving, afterMove, afterSetAside, afterTurn, withExtra } from "../../../src/domain/record.ts";
+import {
+  afterDrop,
+  afterLeaving,
+  afterMove,
+  afterSetAside,
+  afterTurn,
+  storedExtra,
+  withExtra,
+} from "../../../src/domain/record.ts";
 import { nextHeld, orderAfter, orderPastGap, sequence, waitOnceMore } from "../../../src/domain/sequencer.ts";
 
 export interface ModelMessage {
@@ -44,6 +52,7 @@ export interface Rules {
   readonly afterDrop: typeof afterDrop;
   readonly afterMove: typeof afterMove;
   readonly afterLeaving: typeof afterLeaving;
+  readonly storedExtra: typeof storedExtra;
   readonly withExtra: typeof withExtra;
 }
 
@@ -62,5 +71,6 @@ export const RULES: Rules = {
   afterDrop,
   afterMove,
   afterLeaving,
+  storedExtra,
   withExtra,
 };
