@@ -1150,12 +1150,15 @@ export class ConversationActor implements Committable {
     const { born, extra } = this.#ledger.record!;
     const missing = this.#mailbox.unread;
     this.#mailbox.unread = 0;
-    this.#ports.log.fatal(
-      { ...this.id, missing, counted: extra?.waiting?.count },
-      "the waiting list holds fewer messages than its record says: something else deleted them from Redis; what is left goes on",
-    );
     const waiting = extra?.waiting && { ...extra.waiting, count: extra.waiting.count - missing };
     this.#ledger.change(born, { waiting });
+    // Told once that is durable: an owner that lost the shard reads what its successor has left.
+    void this.#settled().then(() =>
+      this.#ports.log.fatal(
+        { ...this.id, missing, counted: extra?.waiting?.count },
+        "the waiting list holds fewer messages than its record says: something else deleted them from Redis; what is left goes on",
+      ),
+    );
   }
 
   // A record that cannot be read --------------------------------------------------------------------------------------

@@ -549,8 +549,8 @@ function* repeatedEffects(
         event.kind === "signal" &&
         event.halt !== undefined &&
         `${event.bot} ${event.channel} ${event.conversation}` === effect.conversation &&
-        event.at > before.begunAt &&
-        event.at < effect.begunAt,
+        event.at > Math.min(before.begunAt, effect.begunAt) &&
+        event.at < Math.max(before.begunAt, effect.begunAt),
     );
   const made = new Map<string, Effect>();
   for (const effect of all) {
