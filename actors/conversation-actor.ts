@@ -1029,6 +1029,12 @@ export class ConversationActor implements Committable {
     return [...(this.#held ?? []), ...this.#mailbox.undecided()].filter((message) => this.#isNew(message));
   }
 
+  /** No repeat of what was decided. */
+  #isNew(message: InboxMessage): boolean {
+    const { kind } = this.#sequenced(message, NOTHING_HELD);
+    return kind !== "consumed" && kind !== "duplicate";
+  }
+
   #canSkip(halt: Halt, { extra }: ConversationRecord): boolean {
     return halt.missing !== undefined ? this.#mailbox.unread === 0 : this.#halted(extra?.openTurn) !== undefined;
   }

@@ -128,7 +128,7 @@ describe("every change stands in what the committer takes next, whole (K1)", () 
     const { aside, record, deadDone, consumed } = taken(ledger);
     expect([aside!.waitingDone, consumed, record.cursor]).toEqual([[1, 2], [], b.position]);
     expect(deadDone).toEqual([{ ms: 77, seq: 1 }]);
-    expect(record.extra!.waiting).toMatchObject({ count: 0, nextId: 3, bytes: 0 });
+    expect(ledger.record!.extra!.waiting).toMatchObject({ count: 0, nextId: 3, bytes: 0 });
   });
 
   test("the last word on a timer counts", () => {

@@ -111,13 +111,18 @@ describe("a halt", () => {
   const halted = (reason: "poison" | "gap" | "full", extra: object = {}) =>
     withExtra(newRecord(BORN), { halt: { reason, sinceMs: 40, why: "because" }, ...extra });
 
+  const gapAt = (epoch: number, sequence: number) =>
+    withExtra(newRecord(BORN), {
+      halt: { reason: "gap", sinceMs: 40, why: "because", missing: { epoch, sequence } },
+    });
+
   example("has a name that no later one of its conversation has", () => {
     const openTurn = { ...NO_OPEN_TURN, position: at(9) };
     expect(haltName(newRecord(BORN))).toBe(null);
     const names = [
-      halted("gap"),
-      halted("gap", { order: { epoch: 0, next: 3 } }),
-      halted("gap", { order: { epoch: 1, next: 3 } }),
+      gapAt(0, 0),
+      gapAt(0, 3),
+      gapAt(1, 3),
       halted("poison", { openTurn }),
       halted("full", { openTurn: { ...openTurn, position: at(10) } }),
     ].map(haltName);
