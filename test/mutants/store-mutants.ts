@@ -99,10 +99,10 @@ const inbox: readonly StoreMutant[] = [
         const forgets = eachNth(20);
         let seq = 0;
         return shardWith(shard, {
-          append: async (entry, max) => {
-            if (!forgets()) return shard.append(entry, max);
+          append: async (entry, max, options) => {
+            if (!forgets()) return shard.append(entry, max, options);
             seq += 1;
-            return { kind: "appended", id: { ms: 1, seq }, inboxBytes: 0 };
+            return { kind: "appended", id: { ms: 1, seq }, inboxBytes: 0, full: 0 };
           },
         });
       },
@@ -117,12 +117,12 @@ const inbox: readonly StoreMutant[] = [
         const waits = eachNth(5);
         let held: Uint8Array | null = null;
         return shardWith(shard, {
-          append: async (entry, max) => {
+          append: async (entry, max, options) => {
             if (held === null && waits()) {
               held = entry.slice();
-              return { kind: "appended", id: { ms: 1, seq: 1 }, inboxBytes: 0 };
+              return { kind: "appended", id: { ms: 1, seq: 1 }, inboxBytes: 0, full: 0 };
             }
-            const reply = await shard.append(entry, max);
+            const reply = await shard.append(entry, max, options);
             if (held !== null && reply.kind === "appended") {
               await shard.append(held, max);
               held = null;
@@ -141,10 +141,10 @@ const inbox: readonly StoreMutant[] = [
       wrapShard: (shard) => {
         const rots = eachNth(25);
         return shardWith(shard, {
-          append: (entry, max) => {
+          append: (entry, max, options) => {
             const kept = entry.slice();
             if (rots()) kept[kept.length - 1]! ^= 1;
-            return shard.append(kept, max);
+            return shard.append(kept, max, options);
           },
         });
       },
@@ -159,12 +159,12 @@ const inbox: readonly StoreMutant[] = [
         const falls = eachNth(30);
         let seq = 0;
         return shardWith(shard, {
-          append: (entry, max) => {
-            if (!falls()) return shard.append(entry, max);
+          append: (entry, max, options) => {
+            if (!falls()) return shard.append(entry, max, options);
             seq += 1;
             const id = { ms: 1, seq };
             data.inbox.entries.unshift({ id, bytes: entry.slice() });
-            return Promise.resolve({ kind: "appended", id, inboxBytes: data.inboxBytes });
+            return Promise.resolve({ kind: "appended", id, inboxBytes: data.inboxBytes, full: 0 });
           },
         });
       },
