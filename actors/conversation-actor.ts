@@ -418,7 +418,7 @@ export class ConversationActor implements Committable {
       if (extra.openTurn !== undefined) return this.#resumeTurn(extra.openTurn); // C8
       if (extra.notices?.[0] !== undefined) return this.#begin(noticeWork(extra.notices[0]));
     }
-    const released = this.#held === null ? null : this.#releaseHeld(this.#held);
+    const released = this.#held === null || this.#mailbox.hasFirst ? null : this.#releaseHeld(this.#held);
     if (released !== null) return released;
     const head = this.#mailbox.head();
     if (head === "unread") return this.#readList();
@@ -554,8 +554,12 @@ export class ConversationActor implements Committable {
     return work.message === null ? this.#begin(work) : this.#release(work.message, work.isLate, work.order);
   }
 
-  /** It came when others were held, so it stands behind what is on the list: there it is found. */
+  /** It is one of those that are held in memory, or came when others were and stands behind what is on the list: there it is found. */
   #listOpen(position: Position): Next {
+    if (this.#held !== null && this.#held.count > 0) {
+      this.#leaveOnList();
+      return "go-on";
+    }
     const first = this.#mailbox.firstInInbox();
     if (first === undefined || comparePositions(first.position, position) !== 0) return "over"; // not read from the inbox yet
     return this.#moveFirst() ? "go-on" : "over";
@@ -948,7 +952,9 @@ export class ConversationActor implements Committable {
 
   #liftBySkip(halt: Halt, record: ConversationRecord, control: ControlMessage): void {
     if (halt.reason === "gap") {
-      const lowest = lowestOf(this.#mailbox.listed());
+      const lowest = lowestOf(
+        this.#mailbox.listed().filter((each) => this.#sequenced(each, NOTHING_HELD).kind === "hold"),
+      );
       const order =
         lowest === undefined ? record.extra!.order : { epoch: lowest.extra?.epoch ?? 0, next: lowest.sequence! };
       this.#ledger.change(record.born, { halt: undefined, order }, control);
@@ -1117,8 +1123,7 @@ function extraAfter({ extra }: ConversationRecord, work: Work): ExtraParts | nul
   return { openTurn: undefined, suspect: undefined, order: work.order ?? extra.order, notices };
 }
 
-/** By epoch and number; undefined where none has a number. */
-function lowestOf(messages: readonly InboxMessage[]): InboxMessage | undefined {
-  const placed = messages.filter((message) => message.sequence !== undefined);
-  return placed.sort((a, b) => (a.extra?.epoch ?? 0) - (b.extra?.epoch ?? 0) || a.sequence! - b.sequence!)[0];
+/** By epoch and number, of messages that have both. */
+function lowestOf(held: readonly InboxMessage[]): InboxMessage | undefined {
+  return held.toSorted((a, b) => (a.extra?.epoch ?? 0) - (b.extra?.epoch ?? 0) || a.sequence! - b.sequence!)[0];
 }
