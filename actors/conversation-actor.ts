@@ -452,7 +452,7 @@ export class ConversationActor implements Committable {
       if (extra.openTurn !== undefined) return this.#resumeTurn(extra.openTurn); // C8
       if (extra.notices?.[0] !== undefined) return this.#begin(noticeWork(extra.notices[0]));
     }
-    const released = this.#held === null ? null : this.#releaseHeld(this.#held);
+    const released = this.#held === null || this.#mailbox.hasFirst ? null : this.#releaseHeld(this.#held);
     if (released !== null) return released;
     const head = this.#mailbox.head();
     if (head === "unread") return this.#readList();
@@ -601,8 +601,12 @@ export class ConversationActor implements Committable {
     return work.message === null ? this.#begin(work) : this.#release(work.message, work.isLate, work.order);
   }
 
-  /** It came when others were held, so it stands behind what is on the list: there it is found. */
+  /** It is one of those that are held in memory, or came when others were and stands behind what is on the list: there it is found. */
   #listOpen(position: Position): Next {
+    if (this.#held !== null && this.#held.count > 0) {
+      this.#leaveOnList();
+      return "go-on";
+    }
     const first = this.#mailbox.firstInInbox();
     if (first === undefined || comparePositions(first.position, position) !== 0) return "over"; // not read from the inbox yet
     return this.#moveFirst() ? "go-on" : "over";

@@ -88,7 +88,7 @@ class Shard {
       followsAnEnd: !acquired.wasClean,
       horizon: acquired.inboxLast,
       groupMax: this.#config.suspectGroupMax,
-      leaveAlone: (key) => this.running.leaveAlone(key),
+      leaveAlone: (key, onAlone) => this.running.leaveAlone(key, onAlone),
       onThrough: () => committer.headsAreThrough(),
     });
     const system = new ActorSystem({

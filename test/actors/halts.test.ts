@@ -261,6 +261,22 @@ describe("a gap that halts", () => {
     expect([rig.lists.size, rig.open.size]).toEqual([0, 0]);
   });
 
+  test("`skip` never goes back: what is late, or a repeat, has no say in where it goes on", async () => {
+    const { rig, c } = await halted();
+    rig.control(c, "skip", "gap-0-2");
+    await settle();
+    await rig.environment.pass(3_100);
+    await settle();
+    expect([rig.state(c), haltOf(rig, c)]).toEqual([["m1", "m3"], "gap-0-4"]);
+    rig.deliver(c, ...placed(2), ...placed(1)); // onto the list, since it is halted
+    await settle();
+    rig.control(c, "skip", "gap-0-4");
+    await settle();
+    expect(rig.state(c)).toEqual(["m1", "m3", "m5", "m6"]);
+    expect([rig.dead.map(({ id, reason }) => [id, reason]), rig.counters.duplicates]).toEqual([[["m2", "late"]], 1]);
+    expect(rig.record(c).record.extra!.order).toEqual({ epoch: 0, next: 7 });
+  });
+
   test("a message fails for good behind it: each halt in its turn", async () => {
     const { rig, c, fails } = await halted();
     fails.set("m3", new TerminalError("never"));

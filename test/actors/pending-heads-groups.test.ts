@@ -9,8 +9,8 @@ import type { Position } from "../../src/domain/position.ts";
 import { quiet } from "../support/quiet.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
-import { collector, ids } from "./support/bots.ts";
-import { ConversationRig } from "./support/conversation-rig.ts";
+import { collector, ids, placed } from "./support/bots.ts";
+import { ConversationRig, testChannel } from "./support/conversation-rig.ts";
 
 const HORIZON = { ms: 1_000, seq: 5 };
 const PENDING: Position = { entry: { ms: 900, seq: 0 }, index: 0 };
@@ -329,6 +329,52 @@ describe("attack H2: a conversation under suspicion", () => {
       }
     });
   }
+
+  test("that asks again and again is not lost over another with the same place", async () => {
+    let asked = 0;
+    const may = { run: false };
+    const order = { mode: "contiguous", gapTimeoutMs: 3_000, settleMs: 0, maxHeld: 64, firstSequence: 1 } as const;
+    const rig = new ConversationRig(collector(undefined, { ordering: "available" }), {
+      channel: testChannel({ order }),
+      ports: { mayRunHead: () => may.run || ++asked === 1 },
+    });
+    const c = rig.conversation();
+    rig.deliver(c, ...placed(2), { id: "twin", sequence: 2 }, ...placed(1));
+    await quiet();
+    for (let wake = 0; wake < 3; wake += 1) {
+      c.wake();
+      await quiet();
+    }
+    expect([rig.state(c), c.settled]).toEqual([["m1"], false]);
+    may.run = true;
+    c.wake();
+    await quiet();
+    expect(rig.state(c)).toEqual(["m1", "m2", "late:twin"]);
+    expect([rig.lists.size, rig.open.size]).toEqual([0, 0]);
+  });
+
+  test("that is marked while a lower one takes its place is found again among those that are held", async () => {
+    const may = { run: false };
+    const order = { mode: "monotonic", settleMs: 400, maxHeld: 64 } as const;
+    const rig = new ConversationRig(collector(undefined, { ordering: "available" }), {
+      channel: testChannel({ order }),
+      ports: { mayRunHead: () => may.run },
+    });
+    const c = rig.conversation();
+    rig.deliver(c, ...placed(20));
+    await rig.environment.pass(500);
+    await quiet();
+    rig.deliver(c, ...placed(10));
+    await rig.environment.pass(500);
+    await quiet();
+    void c.markSuspect(2, rig.waiting(c)[0]!.position);
+    may.run = true;
+    c.wake();
+    await rig.environment.pass(500);
+    await quiet();
+    await quiet();
+    expect(rig.state(c)).toEqual(["m20", "late:m10"]); // what was marked goes first (C8)
+  });
 
   test("that is stopped bears no mark: nothing of it is committed (C6)", async () => {
     const rig = new ConversationRig(collector(), { ports: { mayRunHead: () => false } });
