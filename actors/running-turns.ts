@@ -12,8 +12,8 @@ export class RunningTurns {
   readonly #turns = new Set<Turn>();
   readonly #waiting = new Set<() => void>();
   #sweep: Timer | null = null;
-  #alone: ConversationKey | null = null;
-  #onAlone: (() => void) | null = null;
+  /** By who asked for it, in that order: the first has it. */
+  readonly #alone = new Map<unknown, { readonly key: ConversationKey; onAlone: (() => void) | null }>();
 
   constructor(environment: Environment, max: number) {
     this.#environment = environment;
@@ -21,27 +21,39 @@ export class RunningTurns {
   }
 
   get hasRoom(): boolean {
-    return this.#turns.size < this.#max && this.#alone === null;
+    return this.#turns.size < this.#max && this.#alone.size === 0;
   }
 
   /** Whether a turn of this conversation may begin now. */
   hasRoomFor(key: ConversationKey): boolean {
-    if (this.#alone === null) return this.#turns.size < this.#max;
-    return this.#alone === key && this.#turns.size === 0;
+    const first = this.#firstAlone;
+    if (first === null) return this.#turns.size < this.#max;
+    return first.key === key && this.#turns.size === 0;
   }
 
-  /** From now on only this conversation begins a turn; null: all may again. @param onAlone called when no turn runs any more */
-  leaveAlone(key: ConversationKey | null, onAlone?: () => void): void {
-    this.#alone = key;
-    this.#onAlone = onAlone ?? null;
+  /**
+   * From now on only this conversation begins a turn, after those for which others asked before; null: for all this one cares all may
+   * again.
+   * @param onAlone called when it is its turn and no other runs any more
+   * @param asker   each may ask for one at a time
+   */
+  leaveAlone(key: ConversationKey | null, onAlone?: () => void, asker: unknown = this): void {
+    this.#alone.delete(asker);
+    if (key !== null) this.#alone.set(asker, { key, onAlone: onAlone ?? null });
     this.#lookAlone();
     this.#wakeNext();
   }
 
+  get #firstAlone(): { readonly key: ConversationKey; onAlone: (() => void) | null } | null {
+    for (const first of this.#alone.values()) return first;
+    return null;
+  }
+
   #lookAlone(): void {
-    if (this.#turns.size > 0) return;
-    const onAlone = this.#onAlone;
-    this.#onAlone = null;
+    const first = this.#firstAlone;
+    if (first === null || this.#turns.size > 0) return;
+    const { onAlone } = first;
+    first.onAlone = null;
     onAlone?.();
   }
 
@@ -64,7 +76,7 @@ export class RunningTurns {
 
   /** One at a time, as long as there is room: who is woken may need no place, or may have been stopped meanwhile. */
   #wakeNext(): void {
-    if (!this.hasRoom && (this.#alone === null || this.#turns.size > 0)) return;
+    if (!this.hasRoom && (this.#alone.size === 0 || this.#turns.size > 0)) return;
     for (const wake of this.#waiting) {
       this.#waiting.delete(wake);
       wake();

@@ -316,7 +316,7 @@ export class Shard {
       followsAnEnd,
       horizon: inboxLast,
       groupMax: this.#options.config.suspectGroupMax,
-      leaveAlone: (key, onAlone) => this.#options.running.leaveAlone(key, onAlone),
+      leaveAlone: (key, onAlone) => this.#options.running.leaveAlone(key, onAlone, environment),
       onThrough: () => committer.headsAreThrough(),
     });
   }

@@ -278,15 +278,14 @@ export class AsideJudge {
     }
     if (reason === "crashing") return; // it ends with the process
     if (this.#view.signals.some(({ halt, at }) => halt === name && at < commit.at)) return;
-    if (reason === "gap" && this.#hasCome(was, commit.at)) return;
+    if (was.halt.missing && this.#hasCome(was.halt.missing, commit.at)) return;
     yield this.#say("halt-lifted", `the halt at ${name} went, and no operator asked for it`, slice);
   }
 
-  /** Whether the number that a gap was about has come by then. */
-  #hasCome({ order }: StandingAside, at: number): boolean {
-    if (!order) return true; // it was about the first of all
+  /** Whether a message with this number has come by then. */
+  #hasCome(missing: ExternalPlace, at: number): boolean {
     return this.#view.admitted.some(
-      (message) => message.at < at && message.place?.epoch === order.epoch && message.place.sequence === order.next,
+      (message) => message.at < at && message.place !== undefined && comparePlaces(message.place, missing) === 0,
     );
   }
 
@@ -335,7 +334,7 @@ export class AsideJudge {
       yield this.#say("order-back", `after ${was.order.epoch}/${was.order.next} comes ${next}`, slice);
       return;
     }
-    if (!this.#options.contiguous || told > 0 || is.notices > 0 || was.halt?.reason === "gap") return;
+    if (!this.#options.contiguous || told + is.notices + dropped > 0 || was.halt?.reason === "gap") return;
     const missing = this.#passedOver(was.order, is.order, decisions);
     if (missing === null) return;
     const detail = `number ${missing} was passed over, and neither a halt nor a notice says so`;

@@ -166,7 +166,7 @@ export interface StandingAside {
   /** On the waiting list. */
   readonly waiting: number;
   readonly isFull: boolean;
-  readonly halt?: { readonly reason: HaltReason; readonly name: string };
+  readonly halt?: { readonly reason: HaltReason; readonly name: string; readonly missing?: ExternalPlace };
   readonly openTurn?: OpenTurnView;
   readonly order?: OrderState;
   readonly notices: number;

@@ -17,6 +17,7 @@ import { decodeInboxEntry, decodeWaiting, hashKeyOf } from "../codec/inbox-codec
 import { decodeLaneState } from "../codec/lane-codec.ts";
 import { decodeOutboxEntry, hasBit } from "../codec/outbox-codec.ts";
 import { decodeRecord } from "../codec/record-codec.ts";
+import type { ExternalPlace } from "../domain/external-order.ts";
 import type { Hash64 } from "../domain/hash.ts";
 import {
   type ConversationId,
@@ -35,7 +36,7 @@ import {
   parseEntryId,
 } from "../domain/position.ts";
 import { SLOT_BYTES } from "../domain/recent-ids.ts";
-import { type ConversationRecord, haltName } from "../domain/record.ts";
+import { type ConversationRecord, type Halt, haltName } from "../domain/record.ts";
 import { CodecError } from "../errors.ts";
 import type {
   Admitted,
@@ -659,7 +660,7 @@ function standingOf(stored: ConversationRecord): StandingAside | null {
   return {
     waiting: waiting?.count ?? 0,
     isFull: waiting?.isFull ?? false,
-    ...(halt && { halt: { reason: halt.reason, name: haltName(stored) ?? "" } }),
+    ...(halt && { halt: { reason: halt.reason, name: haltName(stored) ?? "", ...missingIn(halt) } }),
     ...(openTurn && {
       openTurn: {
         position: openTurn.position,
@@ -672,6 +673,8 @@ function standingOf(stored: ConversationRecord): StandingAside | null {
     ...(suspect !== undefined && { isSuspect: true }),
   };
 }
+
+const missingIn = ({ missing }: Halt): { missing?: ExternalPlace } => (missing === undefined ? {} : { missing });
 
 interface StreamEntry {
   readonly id: string;

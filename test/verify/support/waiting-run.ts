@@ -263,7 +263,7 @@ function numbered(s: Scenario): void {
     { inboxDone: [b] },
   );
   const order = { epoch: 0, next: 5 };
-  const halted = { order, waiting: waiting(1, 4), halt: halt("gap") };
+  const halted = { order, waiting: waiting(1, 4), halt: { ...halt("gap"), missing: { epoch: 0, sequence: 5 } } };
   s.commit({ numbered: { did: ["n4"], extra: halted, unlisted: [2] } });
   const verb = s.append([{ ...say("numbered", ""), control: { verb: "skip", halt: "gap-0-5", by: "test" } }]);
   s.commit(
