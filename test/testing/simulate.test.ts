@@ -199,18 +199,28 @@ describe("a handler that fails", () => {
   };
 
   test("is told with its error, runs again when its time has come, and nothing passes it", async () => {
-    const error = new TerminalError("no");
+    const error = new Error("not yet");
     const t = await start(failing(2, error));
     await t.user("c1").says("a");
     await t.user("c1").says("b");
     expect(t.replies("c1")).toEqual([]);
     expect(t.errors).toMatchObject([{ conversation: "c1", messageId: "m1", attempt: 1 }]);
     expect(t.errors[0]!.error).toBe(error);
-    await t.advance(t.errors[0]!.retryInMs);
+    await t.advance(t.errors[0]!.retryInMs!);
     expect(t.errors.map(({ attempt }) => attempt)).toEqual([1, 2]);
     await t.advance("1m");
     expect(t.texts("c1")).toEqual(["a", "b"]);
     expect(t.turns("c1").map(({ runs }) => runs)).toEqual([3, 1]);
+  });
+
+  test("for good is told as well: it does not run again", async () => {
+    const error = new TerminalError("no");
+    const t = await start(failing(1, error));
+    await t.user("c1").says("a");
+    await t.user("c1").says("b");
+    await t.advance("1h");
+    expect(t.errors).toMatchObject([{ conversation: "c1", messageId: "m1", attempt: 1, retryInMs: null }]);
+    expect([t.errors[0]!.error, t.texts("c1")]).toEqual([error, []]);
   });
 
   test("by what it gives back is told with the runtime's error", async () => {
