@@ -148,7 +148,12 @@ export class StoreRecorder {
 }
 
 function command(name: string, ...words: readonly Word[]): Command {
-  return { offset: 0, name, args: words.map((word) => Buffer.from(word as Uint8Array)) };
+  return { offset: 0, name, args: words.map(bytesOf) };
+}
+
+/** Of bytes a view: what was handed to the store does not change. */
+function bytesOf(word: Word): Buffer {
+  return typeof word === "string" ? Buffer.from(word) : Buffer.from(word.buffer, word.byteOffset, word.byteLength);
 }
 
 /** Whether an inbox entry is what an operator asks for: verbs, or what comes back from the dead letters. */

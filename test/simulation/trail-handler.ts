@@ -58,7 +58,7 @@ function drawn(random: () => number, { poison, killer }: Weather): { kind: Troub
   const dice = random();
   if (dice < killer) return { kind: "kills", times: 1 + Math.floor(random() * 4) };
   if (dice > 1 - poison / 2) return { kind: "terminal", times: 1 + Math.floor(random() * 2) };
-  return dice > 1 - poison ? { kind: "throws", times: 1 + Math.floor(random() * 6) } : null;
+  return dice > 1 - poison ? { kind: "throws", times: 1 + Math.floor(random() * 4) } : null;
 }
 
 export class TrailHandlers {

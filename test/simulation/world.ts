@@ -66,7 +66,7 @@ export interface RunReport {
 
 const NODES = ["a", "b"];
 /** At least; in 4 to 9 conversations. Senders go on as long as the run had fewer events than it should. */
-const MESSAGES = 90;
+const MESSAGES = 30;
 export const EVENTS_MIN = 1_000;
 /** Its replies are sent. */
 const CHANNEL = "far";
@@ -197,7 +197,7 @@ class World {
     this.#orders = {
       [COUNTED_CHANNEL]: {
         mode: "contiguous",
-        gapTimeoutMs: this.#pick(300, 2_000),
+        gapTimeoutMs: this.#pick(200, 800),
         settleMs: 200,
         maxHeld: this.#pick(2, 64),
         firstSequence: this.#pick(1, null),
@@ -205,7 +205,7 @@ class World {
       [RISING_CHANNEL]: { mode: "monotonic", settleMs: this.#pick(0, 300), maxHeld: this.#pick(2, 64) },
     };
     this.#recorder = new StoreRecorder(this.#data, this.#config.shards);
-    const poison = { maxAttempts: this.#pick(1, 2, 4), poisonMinMs: this.#pick(0, 500, 600_000) };
+    const poison = { maxAttempts: this.#pick(1, 2, 4), poisonMinMs: this.#pick(0, 300, 600_000) };
     this.#handlers = new TrailHandlers(
       {
         scheduler: this.#scheduler,
@@ -618,7 +618,7 @@ class World {
   /** An operator looks after what is halted and what became a dead letter, through one of the processes. */
   #operateSoon(): void {
     const mayResolve = this.#injector.isOn || this.#isResolved;
-    if (mayResolve) this.#scheduler.schedule("operator", 300 + this.#random() * 2_000, () => void this.#operate());
+    if (mayResolve) this.#scheduler.schedule("operator", 200 + this.#random() * 800, () => void this.#operate());
   }
 
   async #operate(): Promise<void> {
