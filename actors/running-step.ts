@@ -59,7 +59,11 @@ export class RunningStep {
       if (failed || this.#isOver) return;
       failed = true;
       this.#timer?.cancel();
-      this.#failed(error);
+      try {
+        this.#failed(error);
+      } catch (own) {
+        if (this.#end()) this.#reject(own); // nobody else would hear of it: it is the turn's failure
+      }
     };
     this.#tries += 1;
     this.#abort = abort;

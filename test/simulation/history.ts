@@ -135,6 +135,8 @@ export interface SimulatedHistory {
   readonly deliveries: readonly ReceivedDelivery[];
   readonly commits: readonly AppliedCommit[];
   readonly acquisitions: readonly Acquisition[];
+  /** Lives whose own code was made to crash. */
+  readonly sabotaged: readonly string[];
   /** From here on nothing fails any more. */
   readonly mendedAt: number;
   readonly final: FinalStore;

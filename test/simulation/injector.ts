@@ -21,6 +21,8 @@ export interface Weather {
   readonly killer: number;
   /** Share of the messages with a number that never come, and of those that come late. */
   readonly missing: number;
+  /** Whether most channels have numbers. */
+  readonly needsNumbers: boolean;
   /** Share of requests and answers between sender and runtime that get lost, come twice or late. */
   readonly network: number;
   readonly wakeUps: number;
@@ -44,6 +46,7 @@ export function weatherOf(random: () => number, cells: readonly Cell[]): Weather
   const pick = (...shares: readonly number[]): number => shares[Math.floor(random() * shares.length)]!;
   const has = (...steps: readonly Step[]): boolean => cells.some(({ step }) => steps.includes(step));
   const needsRetries = has("S9 commit lane", "S11 wake-up left", "S12 wake-up claimed", "S16 wake-up finished");
+  const needsNumbers = has("S20 move timers");
   const needsPoison = has(
     "S21 commit dead message",
     "S17 commit notice",
@@ -59,7 +62,8 @@ export function weatherOf(random: () => number, cells: readonly Cell[]): Weather
     hang: pick(0, 0.005, 0.02),
     poison: needsPoison ? 0.12 : pick(0, 0.03, 0.08),
     killer: pick(0, 0, 0.01),
-    missing: pick(0, 0.04, 0.1),
+    missing: needsNumbers ? 0.15 : pick(0, 0.04, 0.1),
+    needsNumbers,
     network: pick(0, 0.05, 0.15),
     wakeUps: pick(0, 0.2, 0.5),
   };

@@ -526,10 +526,10 @@ function* effects(history: SimulatedHistory, ways: ReadonlyMap<string, Way>): It
 
 /**
  * Of an owner that has committed: a process that does not know yet that it lost the shard may begin what its successor has done, and so
- * may what is left of an earlier ownership in the same process.
+ * may what is left of an earlier ownership in the same process. And own code that crashes may do so between an effect and its journal.
  */
 function* repeatedEffects(
-  { effects: all, commits, acquisitions, shards, log }: SimulatedHistory,
+  { effects: all, commits, acquisitions, shards, log, sabotaged }: SimulatedHistory,
   byNumber: ReadonlyMap<number, Effect>,
 ): Iterable<Violation> {
   const nameOf = ({ conversation, turn, step }: Effect): string => `${conversation} ${turn} ${step}`;
@@ -559,7 +559,7 @@ function* repeatedEffects(
     const owner = acquisitions.findLast((acquired) => acquired.shard === shard && acquired.at < effect.begunAt);
     const hasCommitted = (epoch: number): boolean =>
       (firstCommits.get(`${shard} ${epoch}`) ?? Infinity) < effect.begunAt;
-    if (owner?.by !== effect.by || !hasCommitted(owner.epoch)) continue;
+    if (owner?.by !== effect.by || !hasCommitted(owner.epoch) || sabotaged.includes(effect.by)) continue;
     const where = effect.conversation;
     const name = nameOf(effect);
     const at = journaledAt.get(name) ?? Number.POSITIVE_INFINITY;

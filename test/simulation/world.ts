@@ -184,7 +184,7 @@ class World {
       leaseTtlMs: LEASE_TTL_MS,
       ackDelayMs: this.#pick(0, 20, 200),
       drainMs: 4_000,
-      dedupeMs: this.#pick(30_000, 600_000), // repeats come within seconds
+      dedupeMs: this.#pick(120_000, 600_000), // repeats come within seconds, or when a full list has room again
       residentsMax: this.#pick(2, 1_000),
       drainTurnsMax: this.#pick(1, 64),
       logLevel: "silent",
@@ -451,7 +451,9 @@ class World {
     const perConversation = Math.ceil(MESSAGES / conversations);
     for (let i = 0; i < conversations; i += 1) {
       const bot = this.#random() < 0.5 ? "strict" : "available";
-      const channel = this.#pick(NEAR_CHANNEL, CHANNEL, CHANNEL, COUNTED_CHANNEL, RISING_CHANNEL);
+      const channel = this.#weather.needsNumbers
+        ? this.#pick(CHANNEL, COUNTED_CHANNEL, COUNTED_CHANNEL, RISING_CHANNEL)
+        : this.#pick(NEAR_CHANNEL, CHANNEL, CHANNEL, COUNTED_CHANNEL, RISING_CHANNEL);
       const number = channel === COUNTED_CHANNEL || channel === RISING_CHANNEL ? { epoch: 0, sequence: 0 } : null;
       const to = { bot, channel, conversation: `c${i}` };
       const window = this.#random() < 0.5 ? 1 : 3;
@@ -815,6 +817,7 @@ class World {
       deliveries: this.#deliveries,
       commits: this.#commits,
       acquisitions: this.#acquisitions,
+      sabotaged: [...this.#saboteurs].flatMap(([{ life }, { struck }]) => (struck.length > 0 ? [life.name] : [])),
       mendedAt: this.#mendedAt,
       alarms: this.#alarms,
       final: {
