@@ -18,6 +18,7 @@ import { severityOf } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { Commit, CommitReply, ConversationWrite, ShardStore } from "../src/store/shard-store.ts";
+import { sendBytesOf } from "./sends.ts";
 import type { Send } from "./turn.ts";
 
 /** Something with decided, uncommitted work: a conversation. */
@@ -69,6 +70,11 @@ export class OutboxEntry {
 
 export type LostReason = "fenced" | "rewound" | "corrupt";
 
+export interface DeadLetterCount {
+  readonly count: number;
+  readonly bytes: number;
+}
+
 export interface CommitterOptions {
   readonly environment: PartEnvironment;
   readonly log: Log;
@@ -81,9 +87,11 @@ export interface CommitterOptions {
   readonly commitBytesMax: number;
   readonly transcript: Commit["transcript"];
   /** How many there are when the shard is opened, and how many there may be. */
-  readonly deadLetters: { readonly count: number; readonly bytes: number };
+  readonly deadLetters: DeadLetterCount;
   readonly deadLettersMax: number;
   readonly deadLetterBytesMax: number;
+  /** How many are stored, asked after a commit that took some away; without it those count until the shard is opened again. */
+  readonly countDeadLetters?: () => Promise<DeadLetterCount>;
   /** Replies of an applied commit, in order. */
   readonly onReplies: (entry: OutboxEntry, replies: readonly OutboxReply[]) => void;
   /** Transcript lines of this conversation are durable. Must return at once and not throw. */
@@ -123,6 +131,8 @@ export class Committer {
   #headsThrough = false;
   #deadCount: number;
   #deadBytes: number;
+  /** Room that is reserved for what no commit has brought yet; part of the two above. */
+  #reserved: DeadLetterCount = { count: 0, bytes: 0 };
   #waiters: (() => void)[] = [];
   #scheduled = false;
   #ackTimer: Timer | null = null;
@@ -185,6 +195,7 @@ export class Committer {
     if (this.#deadCount + 1 > deadLettersMax || this.#deadBytes + bytes > deadLetterBytesMax) return false;
     this.#deadCount += 1;
     this.#deadBytes += bytes;
+    this.#reserved = { count: this.#reserved.count + 1, bytes: this.#reserved.bytes + bytes };
     return true;
   }
 
@@ -275,6 +286,7 @@ export class Committer {
       }
       this.#land(flight, reply.outboxId);
       this.#time(flight.commit, startMs);
+      if (flight.commit.deadDone !== undefined) await this.#countDeadLetters();
     }
     this.#flying = false;
     for (const resolve of this.#idle.splice(0)) resolve();
@@ -413,16 +425,33 @@ export class Committer {
       for (const letter of pending.deadDone) deadDone.push(letter);
       for (const send of pending.sends) {
         sends.push(send);
-        bytes += send.text.length;
+        bytes += sendBytesOf(send);
       }
     }
     return { taken, writes, replies, dead, deadDone, sends };
+  }
+
+  /** Nothing flies meanwhile, so what is stored and what is reserved is all there is. */
+  async #countDeadLetters(): Promise<void> {
+    try {
+      const stored = await this.#options.countDeadLetters?.();
+      if (stored === undefined) return;
+      this.#deadCount = stored.count + this.#reserved.count;
+      this.#deadBytes = stored.bytes + this.#reserved.bytes;
+    } catch (error) {
+      if (severityOf(error) === "crash") throw error; // else the next one that is redriven asks again
+    }
   }
 
   /** G4 */
   #land(flight: Flight, outboxId: EntryId | null): void {
     this.#n += 1;
     this.#inFlight = 0;
+    const { dead } = flight.commit;
+    this.#reserved = {
+      count: this.#reserved.count - dead.length,
+      bytes: this.#reserved.bytes - dead.reduce((sum, letter) => sum + letter.length, 0),
+    };
     this.#options.counters.commits += 1;
     this.lastAppliedAtMs = this.#options.environment.monotonicMs();
     if (outboxId !== null) this.#options.onReplies(new OutboxEntry(outboxId, flight.replies.length), flight.replies);

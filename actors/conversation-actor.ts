@@ -182,6 +182,8 @@ export class ConversationActor implements Committable {
   readonly #channel: Channel;
   readonly #rules: ExternalOrder;
   readonly #ports: ConversationPorts;
+  /** The index says that its record could not be read: what its list holds is counted anew. */
+  readonly #wasQuarantined: boolean;
   readonly #mailbox: Mailbox;
   readonly #ledger: Ledger;
   /** Null where order is that of arrival. */
@@ -212,9 +214,18 @@ export class ConversationActor implements Committable {
   /** When what is held is due, as it was last told to the store. */
   #orderDueMs: number | null = null;
   #isReadingList = false;
+  /** For one message, wherever on the list it stands: all of that is read into memory. */
+  #isSeeking = false;
+  /** What was the newest in the inbox when something last came to stand in the way of it. */
+  #blockedUpTo: Position | null = null;
+  /** At least so late it is for Redis, ms since the Unix epoch: a clock of it was due. */
+  #redisMs = 0;
   /** The highest id on the list that is, or was, in memory. */
   #listReadTo = 0;
-  #quarantine: Quarantine | null = null;
+  /** Its record as it is stored, which cannot be read. */
+  #quarantine: Uint8Array | null = null;
+  /** While its list is counted, because its record does not say how long that is. */
+  #listCount: ListCount | null = null;
   #onLanded: (() => void) | null = null;
   /** What waits until everything decided is durable. */
   #gate: (() => void)[] = [];
@@ -225,8 +236,10 @@ export class ConversationActor implements Committable {
     bot: BotDefinition,
     channel: Channel,
     ports: ConversationPorts,
+    wasQuarantined = false,
   ) {
     const { environment, bounds, counters } = ports;
+    this.#wasQuarantined = wasQuarantined;
     this.id = id;
     this.key = key;
     this.#bot = bot;
@@ -297,7 +310,7 @@ export class ConversationActor implements Committable {
   deliver(message: MailboxMessage): void {
     if (message.kind === "message") this.#mailbox.push(message);
     else this.#mailbox.pushUrgent(message);
-    if (this.#turn !== null) this.#ports.blocked(this, this.#mailbox.inInbox > 0); // C7: nobody looks before it ends
+    if (this.#turn !== null) this.#tellBlocked(); // C7: nobody looks before it ends
     if (this.#mailbox.isOverBound) this.moveToList(); // P7
     this.wake();
   }
@@ -316,6 +329,11 @@ export class ConversationActor implements Committable {
       this.#startQuarantine(error, stored.record!);
       return;
     }
+    if (this.#wasQuarantined) this.#countList();
+    else this.#goOn();
+  }
+
+  #goOn(): void {
     const { extra } = this.#ledger;
     this.#mailbox.unread = extra?.waiting?.count ?? 0;
     this.#isLoading = false;
@@ -351,7 +369,9 @@ export class ConversationActor implements Committable {
   /** C6: what it had decided and nobody took, and what waits behind; with the steps that still run (attack A6). */
   salvage(): Salvage {
     const { urgent, messages } = this.#mailbox.drain();
-    return { messages: [...this.#ledger.takeBack(), ...urgent, ...messages], journal: this.#journal };
+    const journal = this.#journal;
+    this.#journal = null; // it is the successor's
+    return { messages: [...this.#ledger.takeBack(), ...urgent, ...messages], journal };
   }
 
   /** Goes on for one that crashed. */
@@ -413,18 +433,35 @@ export class ConversationActor implements Committable {
         next = "over";
       } else next = this.#decideNext();
     }
-    if (!this.#stopped) this.#ports.blocked(this, this.#mailbox.inInbox > 0);
+    if (!this.#stopped) this.#tellBlocked();
     return next;
+  }
+
+  /** Something stands in the way for as long as not all is gone that was in the inbox then: what moves is not moved to the list. */
+  #tellBlocked(): void {
+    const first = this.#mailbox.firstInInbox();
+    const isSame =
+      first !== undefined && this.#blockedUpTo !== null && comparePositions(first.position, this.#blockedUpTo) <= 0;
+    if (!isSame) {
+      this.#ports.blocked(this, false);
+      this.#blockedUpTo = this.#mailbox.newest;
+    }
+    if (first !== undefined) this.#ports.blocked(this, true);
   }
 
   /** True if something can be looked at; where not, what it waits for wakes it. */
   #mayDecide(): boolean {
-    if (this.#draining || this.#quarantine !== null) return false;
+    if (this.#draining) return false;
+    if (this.#quarantine !== null) {
+      this.#dropUrgent();
+      return false;
+    }
     if (!this.#ledger.isLoaded) {
       this.#isLoading = true;
       this.#ports.load(this);
       return false;
     }
+    if (this.#listCount !== null) return false;
     if (!this.#handleUrgent() || this.#retry !== null) return false;
     const { bounds, running } = this.#ports;
     const bytes = this.#ledger.uncommittedBytes;
@@ -541,9 +578,9 @@ export class ConversationActor implements Committable {
     const { environment, hasCaughtUp, headIsThrough } = this.#ports;
     const lowest = held.peek();
     if (lowest !== undefined) {
-      const nowMs = environment.nowMs();
+      const nowMs = Math.max(environment.nowMs(), this.#redisMs);
       if (!hasCaughtUp()) {
-        this.#setOrderClock(nowMs + CATCH_UP_MS); // what is missing may stand in the inbox
+        this.#lookAgainIn(CATCH_UP_MS); // what is missing may stand in the inbox
         return "over";
       }
       const decision = this.#nextHeld(lowest, nowMs);
@@ -573,18 +610,19 @@ export class ConversationActor implements Committable {
 
   /** In memory and, if it changed, in the store, where it wakes the conversation whoever has it then. */
   #setOrderClock(dueMs: number | null): void {
-    const { environment } = this.#ports;
-    this.#orderClock?.cancel();
-    this.#orderClock = null;
-    if (dueMs !== null) {
-      const inMs = Math.max(1, dueMs - environment.nowMs());
-      this.#orderClock = environment.after(Math.min(inMs, CLOCK_MS_MAX), this.wake);
-    }
+    this.#lookAgainIn(dueMs === null ? null : Math.max(1, dueMs - this.#ports.environment.nowMs()));
     const due = dueMs === null ? null : Math.ceil(dueMs);
     if (due === this.#orderDueMs) return;
     if (this.#orderDueMs !== null) this.#ledger.setTimer(ORDER_CLOCK, this.#orderDueMs, null);
     if (due !== null) this.#ledger.setTimer(ORDER_CLOCK, due, due);
     this.#orderDueMs = due;
+  }
+
+  #lookAgainIn(delayMs: number | null): void {
+    this.#orderClock?.cancel();
+    this.#orderClock = null;
+    if (delayMs === null) return;
+    this.#orderClock = this.#ports.environment.after(Math.min(delayMs, CLOCK_MS_MAX), this.wake);
   }
 
   // Turns -------------------------------------------------------------------------------------------------------------
@@ -596,20 +634,9 @@ export class ConversationActor implements Committable {
     const isNotice = notice !== undefined && comparePositions(notice.position, open.position) === 0;
     const work = isNotice ? noticeWork(notice) : this.#findOpen(open.position);
     if (work === "unread") return this.#readList();
-    if (work === undefined) return this.#listOpen(open.position);
+    if (work === "later" || work === undefined) return "over"; // it has not been read from the inbox yet
     if (open.deaths >= DEATHS_MAX) return this.#poison(work, open, open.error ?? "", {});
     return work.message === null ? this.#begin(work) : this.#release(work.message, work.isLate, work.order);
-  }
-
-  /** It is one of those that are held in memory, or came when others were and stands behind what is on the list: there it is found. */
-  #listOpen(position: Position): Next {
-    if (this.#held !== null && this.#held.count > 0) {
-      this.#leaveOnList();
-      return "go-on";
-    }
-    const first = this.#mailbox.firstInInbox();
-    if (first === undefined || comparePositions(first.position, position) !== 0) return "over"; // not read from the inbox yet
-    return this.#moveFirst() ? "go-on" : "over";
   }
 
   /** What is read again of an entry whose other messages are unfinished. */
@@ -622,14 +649,35 @@ export class ConversationActor implements Committable {
     }
   }
 
-  #findOpen(position: Position): Work | "unread" | undefined {
+  #findOpen(position: Position): Work | "unread" | "later" | undefined {
+    const found = this.#bringToHead(position);
+    return typeof found === "object" ? this.#workAgain(found) : found;
+  }
+
+  /**
+   * The message at this position, now the head. Where order is, or was, the outside's, it may stand anywhere on the list; after a
+   * restart also in the inbox, behind others that are held: then it joins them.
+   * @returns `unread` while the list has to be read for it, `later` while a commit has to come first, undefined if it is nowhere yet
+   */
+  #bringToHead(position: Position): InboxMessage | "unread" | "later" | undefined {
+    this.#isSeeking = false;
     const head = this.#mailbox.head();
-    if (head === "unread" || (this.#held !== null && this.#mailbox.unread > 0)) return "unread";
-    if (head !== undefined && comparePositions(head.position, position) === 0) return this.#workAgain(head);
-    const listed = this.#held === null ? undefined : this.#mailbox.takeListed(position);
-    if (listed === undefined) return undefined;
-    this.#mailbox.putFirst(listed);
-    return this.#workAgain(listed);
+    if (head === "unread") return "unread";
+    if (head !== undefined && comparePositions(head.position, position) === 0) return head;
+    this.#isSeeking = this.#mailbox.unread > 0;
+    if (this.#isSeeking) return "unread";
+    const listed = this.#mailbox.takeListed(position);
+    if (listed !== undefined) {
+      this.#mailbox.putFirst(listed);
+      return listed;
+    }
+    if (this.#held !== null && this.#held.count > 0) {
+      this.#leaveOnList(); // it may be one of those
+      return "unread";
+    }
+    const first = this.#mailbox.firstInInbox();
+    if (first === undefined || comparePositions(first.position, position) !== 0) return undefined;
+    return this.#moveFirst() ? this.#bringToHead(position) : "later";
   }
 
   /** It was released or late before: since then nothing of the conversation was decided. */
@@ -972,7 +1020,8 @@ export class ConversationActor implements Committable {
   }
 
   /** What a clock is about is decided by the time, not by it; but an attempt is not made before its time. */
-  #clock({ name, generation, source }: TimerMessage): void {
+  #clock({ name, generation, source, position }: TimerMessage): void {
+    this.#redisMs = Math.max(this.#redisMs, position.entry.ms); // else a clock that is behind would set it again and again
     if (name === RETRY_CLOCK && generation === this.#ledger.extra?.openTurn?.nextAtMs) {
       this.#retry?.cancel();
       this.#retry = null;
@@ -993,15 +1042,22 @@ export class ConversationActor implements Committable {
       this.#ports.log.info(line, "an operator's verb changed nothing: the conversation is not halted there any more");
       return true;
     }
-    if (control.verb === "skip" && !this.#canSkip(halt, record)) {
-      this.#readList();
-      return false;
-    }
+    const skipped = control.verb === "skip" ? this.#skipped(halt, record) : undefined;
+    if (skipped === "unread") this.#readList();
+    if (skipped === "unread" || skipped === "later") return false;
     this.#mailbox.shiftUrgent();
     this.#ports.log.info({ ...line, reason: halt.reason }, "an operator's verb lifts the halt");
     if (control.verb === "retry") this.#liftForRetry(record, message);
-    else this.#liftBySkip(halt, record, message);
+    else this.#liftBySkip(halt, record, message, skipped);
     return true;
+  }
+
+  /** In a quarantined conversation nothing is halted or due. */
+  #dropUrgent(): void {
+    for (let urgent = this.#mailbox.peekUrgent(); urgent !== undefined; urgent = this.#mailbox.peekUrgent()) {
+      this.#mailbox.shiftUrgent();
+      this.#ports.finish(urgent.source);
+    }
   }
 
   /** Attempts count from 0; a gap is waited for once more. */
@@ -1017,15 +1073,31 @@ export class ConversationActor implements Committable {
     this.#ledger.change(born, again, control);
   }
 
-  #liftBySkip(halt: Halt, record: ConversationRecord, control: ControlMessage): void {
+  /** @param skipped the message that it is halted at; undefined for a gap, or if something else deleted it from Redis */
+  #liftBySkip(
+    halt: Halt,
+    record: ConversationRecord,
+    control: ControlMessage,
+    skipped: InboxMessage | undefined,
+  ): void {
     if (halt.missing !== undefined) {
       const order = orderPastGap(record, this.#rules, halt.missing, this.#waiting());
       this.#ledger.change(record.born, { halt: undefined, order }, control);
       return;
     }
+    if (skipped === undefined) {
+      this.#closeJournal();
+      this.#ledger.change(record.born, { halt: undefined, openTurn: undefined, suspect: undefined }, control);
+      return;
+    }
     this.#ledger.change(record.born, {}, control);
-    const { openTurn } = record.extra!;
-    this.#setAside(this.#halted(openTurn)!, "skipped", openTurn ?? null);
+    this.#setAside(skipped, "skipped", record.extra!.openTurn ?? null);
+  }
+
+  /** What a skip is about, brought to the head; of a gap it is enough that all of the list was read. */
+  #skipped(halt: Halt, { extra }: ConversationRecord): InboxMessage | "unread" | "later" | undefined {
+    if (halt.missing !== undefined) return this.#mailbox.unread > 0 ? "unread" : undefined;
+    return extra?.openTurn && this.#bringToHead(extra.openTurn.position);
   }
 
   /** All that came before the verb of an operator, wherever it is: nothing of it may become late by that (Q3). */
@@ -1039,26 +1111,11 @@ export class ConversationActor implements Committable {
     return kind !== "consumed" && kind !== "duplicate";
   }
 
-  #canSkip(halt: Halt, { extra }: ConversationRecord): boolean {
-    return halt.missing !== undefined ? this.#mailbox.unread === 0 : this.#halted(extra?.openTurn) !== undefined;
-  }
-
-  /** The message that it is halted at, put to the front; undefined while the list has to be read for it. */
-  #halted(open: OpenTurn | undefined): InboxMessage | undefined {
-    const head = this.#mailbox.head();
-    if (head === "unread" || open === undefined) return undefined;
-    if (head !== undefined && comparePositions(head.position, open.position) === 0) return head;
-    const listed = this.#mailbox.takeListed(open.position);
-    if (listed !== undefined) this.#mailbox.putFirst(listed);
-    return listed;
-  }
-
   // The waiting list --------------------------------------------------------------------------------------------------
 
   /** Moves what waits in the inbox to the waiting list (C7), as far as one commit may. */
   moveToList(): void {
-    if (this.#stopped || this.#draining || !this.#ledger.isLoaded) return;
-    if (this.#quarantine?.isListKnown === false) return;
+    if (this.#stopped || this.#draining || !this.#ledger.isLoaded || this.#listCount !== null) return;
     let moves = this.#mailbox.inInbox > 0;
     while (moves) moves = this.#moveFirst() && this.#mailbox.inInbox > 0;
     this.#ports.blocked(this, this.#mailbox.inInbox > 0);
@@ -1119,8 +1176,8 @@ export class ConversationActor implements Committable {
   listRead(entries: readonly WaitingEntry[]): void {
     if (this.#stopped) return;
     this.#isReadingList = false;
-    if (this.#quarantine !== null) {
-      this.#quarantinedListRead(this.#quarantine, entries);
+    if (this.#listCount !== null) {
+      this.#count(this.#listCount, entries);
       return;
     }
     for (const entry of entries) {
@@ -1140,7 +1197,7 @@ export class ConversationActor implements Committable {
       this.#setAsideUnreadable({ id, bytes }, error);
       return true;
     }
-    if (this.#held === null && !this.#mailbox.hasRoomFor(message)) return false;
+    if (this.#held === null && !this.#isSeeking && !this.#mailbox.hasRoomFor(message)) return false;
     this.#mailbox.wasRead(message);
     return true;
   }
@@ -1175,37 +1232,67 @@ export class ConversationActor implements Committable {
 
   /** Its messages go unread to its list (attack B13), behind what stands there: the record that knew where that ends is lost. */
   #startQuarantine(error: unknown, record: Uint8Array): void {
-    this.#quarantine = { record, listed: { lastId: 0, count: 0, bytes: 0 }, isListKnown: false };
+    this.#quarantine = record;
     this.#ports.log.error(
       { ...this.id, error: describeError(error) },
       "conversation quarantined: its record cannot be read and is left untouched; its messages wait on its list, nothing is lost",
     );
+    this.#ports.headIsThrough(this.key);
+    this.#countList();
+    this.wake(); // clocks and verbs may wait
+  }
+
+  #countList(): void {
+    this.#listCount = { lastId: 0, count: 0, bytes: 0, first: null };
     this.#isReadingList = true;
     this.#ports.readList(this, 0);
   }
 
-  #quarantinedListRead(quarantine: Quarantine, entries: readonly WaitingEntry[]): void {
-    const { listed } = quarantine;
-    for (const { id, bytes } of entries) {
-      listed.lastId = id;
-      listed.count += 1;
-      listed.bytes += bytes.length;
+  #count(count: ListCount, entries: readonly WaitingEntry[]): void {
+    for (const entry of entries) {
+      count.first ??= entry;
+      count.lastId = entry.id;
+      count.count += 1;
+      count.bytes += entry.bytes.length;
     }
     if (entries.length > 0) {
       this.#isReadingList = true;
-      this.#ports.readList(this, listed.lastId);
+      this.#ports.readList(this, count.lastId);
       return;
     }
-    quarantine.isListKnown = true;
-    this.#ledger.quarantine(quarantine.record, listed);
+    this.#listCount = null;
+    if (this.#quarantine !== null) this.#ledger.quarantine(this.#quarantine, count);
+    else this.#endQuarantine(count);
+  }
+
+  /** A record that is readable again knows nothing of what came meanwhile. */
+  #endQuarantine({ first, ...count }: ListCount): void {
+    const born = first === null ? null : positionOnList(first, this.#ports.hashKey);
+    if (this.#ledger.record !== null || born !== null) {
+      this.#ports.log.info(
+        { ...this.id, waiting: count.count },
+        "its record can be read again: the conversation goes on",
+      );
+      this.#ledger.recount(born ?? this.#ledger.record!.born, count);
+    }
+    this.#goOn();
   }
 }
 
-interface Quarantine {
-  /** As it is stored. */
-  readonly record: Uint8Array;
-  readonly listed: { lastId: number; count: number; bytes: number };
-  isListKnown: boolean;
+/** What stands on a list, as it was read. */
+interface ListCount {
+  lastId: number;
+  count: number;
+  bytes: number;
+  first: WaitingEntry | null;
+}
+
+function positionOnList({ id, bytes }: WaitingEntry, hashKey: Hash64): Position | null {
+  try {
+    return decodeWaiting(bytes, id, hashKey).position;
+  } catch {
+    return null; // it becomes a dead letter when its turn comes
+  }
 }
 
 export interface Salvage {

@@ -141,9 +141,9 @@ export class Conversations {
       const page = await store.readOpen({ cursor, count: OPEN_PAGE });
       for (const { key, value } of page.found) {
         const entry = decodeOpenEntry(value);
-        const { runs, suspect } = entry;
+        const { runs, state, suspect } = entry;
         this.open.set(key, entry);
-        if (runs) goOn.push({ key, suspect });
+        if (runs || state === "quarantined") goOn.push({ key, suspect }); // its record may be readable to this version
       }
       cursor = page.cursor;
     } while (cursor !== SCAN_START);
@@ -214,7 +214,7 @@ export class Conversations {
       this.#tellUnknown(id);
       return null;
     }
-    const actor = new ConversationActor(id, key, bot, channel, this.#ports);
+    const actor = new ConversationActor(id, key, bot, channel, this.#ports, this.open.stateOf(key) === "quarantined");
     if (this.#draining) actor.drain();
     actor.ref = this.#options.family.spawn(actor, WAKE_UPS_MAX);
     const resident = { actor, isUsed: true };
@@ -246,8 +246,8 @@ export class Conversations {
     const resident = this.#residents.get(crashed.key);
     if (resident?.actor !== crashed || this.#stopped) return;
     this.#residents.delete(crashed.key);
+    const { messages, journal } = crashed.salvage(); // before it is forgotten, which would give up the steps that run
     this.#forget(resident);
-    const { messages, journal } = crashed.salvage();
     const successor = this.#activate(crashed.key);
     successor?.actor.inherit(journal);
     for (const message of messages) successor?.actor.deliver(message);

@@ -70,6 +70,8 @@ export type ExtraParts = { readonly [Key in keyof RecordExtra]?: RecordExtra[Key
 
 /** Estimate of what a resident takes besides its state and ids. */
 const RESIDENT_OVERHEAD_BYTES = 2_048;
+/** What is stored where the initial state cannot be had: no bot has this version. */
+const NO_STATE = Object.freeze({ botVersion: 0, json: "null" });
 /** A turn that consumes a notice has no id. */
 const NO_ID: Hash64 = Object.freeze({ lo: 0, hi: 0 });
 
@@ -174,6 +176,19 @@ export class Ledger {
     this.#isOpenKnown = false;
   }
 
+  /** What stands on the list was counted: it is what the record did not know. */
+  recount(
+    born: Position,
+    { lastId, count, bytes }: { readonly lastId: number; readonly count: number; readonly bytes: number },
+  ): void {
+    const record = this.recordFor(born);
+    const known = record.extra?.waiting ?? EMPTY_LIST;
+    const isFull = count >= this.#bounds.waitingMax || bytes >= this.#bounds.waitingBytesMax;
+    this.#isOpenKnown = false;
+    this.#wasFull = true; // by whoever moved there what the record did not know
+    this.change(born, { waiting: { nextId: Math.max(known.nextId, lastId + 1), count, bytes, isFull } });
+  }
+
   /** The record as a first message at `born` finds it. */
   recordFor(born: Position): ConversationRecord {
     return this.#record ?? newRecord(born);
@@ -183,7 +198,9 @@ export class Ledger {
   currentState(): Plain {
     const bot = this.#bot;
     if (this.#state !== undefined) return this.#state;
-    if (this.#stored === null) return freezePlain(bot.initialState(), "initialState()");
+    if (this.#stored === null || this.#stored.botVersion === NO_STATE.botVersion) {
+      return freezePlain(bot.initialState(), "initialState()");
+    }
     const { botVersion, bytes } = checkedState(this.#stored);
     let state: unknown = JSON.parse(Buffer.from(bytes).toString());
     if (botVersion > bot.version) {
@@ -376,8 +393,17 @@ export class Ledger {
     if (this.#state === undefined && this.#stored !== null) {
       return encodeRecord(record, this.#stored.botVersion, this.#stored.stateBytes); // K2
     }
-    const state = this.#state === undefined ? this.#bot.initialState() : this.#state;
-    return encodeRecord(record, this.#bot.version, JSON.stringify(state));
+    if (this.#state === undefined) return this.#encodeInitial(record);
+    return encodeRecord(record, this.#bot.version, JSON.stringify(this.#state));
+  }
+
+  /** No turn has made a state. That the bot's `initialState` fails is for a turn to meet, never for a commit, which is everybody's. */
+  #encodeInitial(record: ConversationRecord): Uint8Array {
+    try {
+      return encodeRecord(record, this.#bot.version, JSON.stringify(this.currentState()));
+    } catch {
+      return encodeRecord(record, NO_STATE.botVersion, NO_STATE.json);
+    }
   }
 
   /** K3. What was stored before this life in memory is not known, so the first change is told in any case. */

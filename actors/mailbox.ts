@@ -26,6 +26,7 @@ export class Mailbox {
   readonly #window = new Fifo<InboxMessage>();
   /** Taken out of its order: it goes before all others. */
   #first: InboxMessage | null = null;
+  #newest: Position | null = null;
   #inboxBytes = 0;
   #windowBytes = 0;
   /** On the list behind the window. */
@@ -56,6 +57,7 @@ export class Mailbox {
 
   push(message: InboxMessage): void {
     this.#inbox.push(message);
+    this.#newest = message.position;
     this.#inboxBytes += message.bytes;
   }
 
@@ -76,6 +78,11 @@ export class Mailbox {
     const first = this.#first ?? this.#window.peek();
     if (first !== undefined) return first;
     return this.unread > 0 ? "unread" : this.#inbox.peek();
+  }
+
+  /** Of the message of the inbox that came last, whether or not it is still here. */
+  get newest(): Position | null {
+    return this.#newest;
   }
 
   /** The first of the inbox, whatever stands on the list. */

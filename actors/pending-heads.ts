@@ -111,6 +111,13 @@ export class PendingHeads {
     this.#look();
   }
 
+  /** Nothing of it is unfinished any more, though none of its turns may have run: all that waited were duplicates. */
+  closed(key: ConversationKey): void {
+    if (this.#isThrough) return;
+    this.#open.delete(key);
+    this.#look();
+  }
+
   /** Nobody is held back by it any more. */
   stop(): void {
     this.#isThrough = true;

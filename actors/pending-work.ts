@@ -5,6 +5,7 @@ import type { MailboxMessage } from "../src/domain/message.ts";
 import type { EntryId } from "../src/domain/position.ts";
 import type { AsideWrite } from "../src/store/shard-store.ts";
 import type { RenderedTurn } from "./rendered-turn.ts";
+import { sendBytesOf } from "./sends.ts";
 import type { Send } from "./turn.ts";
 
 const NONE: readonly never[] = Object.freeze([]);
@@ -57,7 +58,7 @@ export class PendingWork {
   send(send: Send): void {
     this.#sends ??= [];
     this.#sends.push(send);
-    this.bytes += send.text.length + (send.data === undefined ? 0 : JSON.stringify(send.data).length);
+    this.bytes += sendBytesOf(send);
   }
 
   addReplies({ outbox, transcript, bytes }: RenderedTurn): void {

@@ -15,6 +15,10 @@ export interface SendPlace {
   readonly epoch: number;
 }
 
+/** About what it takes of a commit, bytes. */
+export const sendBytesOf = ({ text, data }: Pick<Send, "text" | "data">): number =>
+  text.length + (data === undefined ? 0 : JSON.stringify(data).length);
+
 /** @param n number of the commit */
 export function sortSends(sends: readonly Send[], n: number, { shard, shards, epoch }: SendPlace): SortedSends {
   const batches = new Map<number, InboxBatch>();

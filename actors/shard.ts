@@ -10,7 +10,7 @@
 
 import type { OpenCounts } from "../src/admin/open-counts.ts";
 import type { Channel } from "../src/channels/channel.ts";
-import { decodeOpenEntry } from "../src/codec/open-codec.ts";
+import { decodeOpenEntry, type OpenEntry } from "../src/codec/open-codec.ts";
 import type { Config } from "../src/config.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
@@ -175,6 +175,7 @@ export class Shard {
       commitKeysMax: config.commitKeysMax,
       commitBytesMax: config.commitBytesMax,
       deadLetters,
+      countDeadLetters: async () => (await store.owner()).deadLetters,
       deadLettersMax: config.deadLettersMax,
       deadLetterBytesMax: config.deadLetterBytesMax,
       transcript: {
@@ -186,7 +187,7 @@ export class Shard {
       onTranscript: this.#options.onTranscript,
       onInboxDone: (entries, bytes) => this.#inboxDone(entries, bytes),
       onTimer: (atMs) => this.#timers?.wake(atMs),
-      onOpen: (key, entry) => this.#conversations?.open.set(key, entry === null ? null : decodeOpenEntry(entry)),
+      onOpen: (key, entry) => this.#indexChanged(key, entry === null ? null : decodeOpenEntry(entry)),
       sortSends: (sends, n) => sortSends(sends, n, { shard: this.#options.index, shards: this.#options.shards, epoch }),
       onLost: (reason) => this.#lose(reason),
     });
@@ -435,6 +436,11 @@ export class Shard {
   /** Without a committer there is nothing to wait for: what is done meanwhile is done again by those that come next. */
   async #until(isSo: () => boolean, committer: Committer): Promise<void> {
     while (!committer.hasEnded && !isSo()) await pause(this.#options.environment, DRAIN_CHECK_MS);
+  }
+
+  #indexChanged(key: ConversationKey, entry: OpenEntry | null): void {
+    this.#conversations?.open.set(key, entry);
+    if (entry === null) this.#heads?.closed(key);
   }
 
   #inboxDone(entries: readonly InboxEntry[], bytes: number): void {

@@ -27,6 +27,11 @@ export class OpenCounts {
     this.#states.set(key, entry.state);
   }
 
+  /** Undefined for one that is idle. */
+  stateOf(key: ConversationKey): OpenState | undefined {
+    return this.#states.get(key);
+  }
+
   get counts(): Readonly<Record<OpenState, number>> {
     return { ...this.#counts };
   }

@@ -96,7 +96,9 @@ export function sequence(
   held: HeldView,
 ): Decision {
   if (from === "inbox" && comparePositions(message.position, record.cursor) <= 0) return CONSUMED; // Q1
-  const seen = ids.seen(message.idHash, message.position.entry.ms, message.bodyHash);
+  // A dead letter can be asked for again as long as its message waits: its id counts as long as it is kept, whatever its age.
+  const isRedriven = message.extra?.redrives !== undefined;
+  const seen = ids.seen(message.idHash, isRedriven ? 0 : message.position.entry.ms, message.bodyHash);
   if (seen !== "new") return { kind: "duplicate", conflict: seen === "conflict" }; // Q2
   const heldBody = held.bodyHashOf(message.idHash);
   if (heldBody !== undefined) return { kind: "duplicate", conflict: heldBody !== message.bodyHash }; // Q2

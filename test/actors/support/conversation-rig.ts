@@ -194,6 +194,15 @@ export class ConversationRig {
     for (const message of this.#decoded(batch, 1)) conversation.deliver(message);
   }
 
+  /** A clock that Redis found due, at that time of its own. */
+  clock(conversation: ConversationActor, name: string, generation: number, atMs: number): void {
+    const batch = new InboxBatch();
+    batch.addTimer({ key: conversation.key, name, generation });
+    const bytes = batch.finish();
+    const entry: InboxEntry = { id: { ms: atMs, seq: 0 }, bytes: bytes.length, undecided: 1 };
+    for (const message of decodeInboxEntry(bytes, entry, HASH_KEY).messages) conversation.deliver(message);
+  }
+
   /** The messages of a conversation's waiting list, in order. */
   waiting(conversation: ConversationActor): InboxMessage[] {
     return Array.from(this.lists.get(conversation.key) ?? [], ([id, bytes]) => decodeWaiting(bytes, id, HASH_KEY));
