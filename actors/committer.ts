@@ -18,6 +18,8 @@ import { severityOf } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { Commit, CommitReply, ConversationWrite, ShardStore } from "../src/store/shard-store.ts";
+import { sendBytesOf } from "./sends.ts";
+import type { Send } from "./turn.ts";
 
 /** Something with decided, uncommitted work: a conversation. */
 export interface Committable {
@@ -31,8 +33,13 @@ export interface Committable {
 export interface PendingWrite {
   readonly write: ConversationWrite;
   readonly replies: readonly OutboxReply[];
-  /** The messages that were decided. */
+  /** The messages of the inbox that were decided or moved. */
   readonly consumed: readonly Pick<InboxMessage, "source">[];
+  /** Dead letters, for which room was reserved. */
+  readonly dead: readonly Uint8Array[];
+  /** Dead letters that were redriven. */
+  readonly deadDone: readonly EntryId[];
+  readonly sends: readonly Send[];
 }
 
 /** An outbox entry in memory: which of its replies are done. */
@@ -63,6 +70,11 @@ export class OutboxEntry {
 
 export type LostReason = "fenced" | "rewound" | "corrupt";
 
+export interface DeadLetterCount {
+  readonly count: number;
+  readonly bytes: number;
+}
+
 export interface CommitterOptions {
   readonly environment: PartEnvironment;
   readonly log: Log;
@@ -75,20 +87,36 @@ export interface CommitterOptions {
   readonly commitBytesMax: number;
   readonly transcript: Commit["transcript"];
   /** How many there are when the shard is opened, and how many there may be. */
-  readonly deadLetters: { readonly count: number; readonly bytes: number };
+  readonly deadLetters: DeadLetterCount;
   readonly deadLettersMax: number;
   readonly deadLetterBytesMax: number;
+  /** How many are stored, asked after a commit that took some away; without it those count until the shard is opened again. */
+  readonly countDeadLetters?: () => Promise<DeadLetterCount>;
   /** Replies of an applied commit, in order. */
   readonly onReplies: (entry: OutboxEntry, replies: readonly OutboxReply[]) => void;
   /** Transcript lines of this conversation are durable. Must return at once and not throw. */
   readonly onTranscript: (key: ConversationKey) => void;
   /** Inbox entries that a commit removed. */
-  readonly onInboxDone: (bytes: number) => void;
+  readonly onInboxDone: (entries: readonly InboxEntry[], bytes: number) => void;
+  /** A timer is durable. */
+  readonly onTimer: (atMs: number) => void;
+  /** What the index of the unfinished says of a conversation changed; null: it left the index. */
+  readonly onOpen: (key: ConversationKey, entry: Uint8Array | null) => void;
+  /** Messages to other conversations, sorted by the inbox that they go to. */
+  readonly sortSends: (sends: readonly Send[], n: number) => SortedSends;
   readonly onLost: (reason: LostReason) => void;
 }
 
-/** Keys that one conversation may need: record, ids, transcript. */
-const KEYS_PER_CONVERSATION = 3;
+/** What one commit sends from conversation to conversation. */
+export interface SortedSends {
+  /** An inbox entry for the shard itself. */
+  readonly here: Uint8Array | null;
+  /** For each other shard one reply of its transfer lane. */
+  readonly away: readonly OutboxReply[];
+}
+
+/** Keys that one conversation may need: record, ids, transcript, waiting list. */
+const KEYS_PER_CONVERSATION = 4;
 /** Items of each other list of a commit; what is over waits for the next one. */
 const LIST_MAX = 2_000;
 
@@ -100,8 +128,11 @@ export class Committer {
   #acked = new Set<OutboxEntry>();
   #lanes = new Map<ConversationKey, Uint8Array | null>();
   #dead: Uint8Array[] = [];
+  #headsThrough = false;
   #deadCount: number;
   #deadBytes: number;
+  /** Room that is reserved for what no commit has brought yet; part of the two above. */
+  #reserved: DeadLetterCount = { count: 0, bytes: 0 };
   #waiters: (() => void)[] = [];
   #scheduled = false;
   #ackTimer: Timer | null = null;
@@ -152,13 +183,26 @@ export class Committer {
 
   /** False if there are as many as there may be (R6): then nothing happened, and what it was about must wait. */
   addDeadLetter(letter: Uint8Array): boolean {
-    const { deadLettersMax, deadLetterBytesMax } = this.#options;
-    if (this.#deadCount + 1 > deadLettersMax || this.#deadBytes + letter.length > deadLetterBytesMax) return false;
-    this.#deadCount += 1;
-    this.#deadBytes += letter.length;
+    if (!this.reserveDeadLetter(letter.length)) return false;
     this.#dead.push(letter);
     this.#soon();
     return true;
+  }
+
+  /** Room for one that will come with what its conversation decided; false if there is none (R6). */
+  reserveDeadLetter(bytes: number): boolean {
+    const { deadLettersMax, deadLetterBytesMax } = this.#options;
+    if (this.#deadCount + 1 > deadLettersMax || this.#deadBytes + bytes > deadLetterBytesMax) return false;
+    this.#deadCount += 1;
+    this.#deadBytes += bytes;
+    this.#reserved = { count: this.#reserved.count + 1, bytes: this.#reserved.bytes + bytes };
+    return true;
+  }
+
+  /** What was pending when the shard was acquired is through: unclean ends count from 0 again. */
+  headsAreThrough(): void {
+    this.#headsThrough = true;
+    this.#later();
   }
 
   /** Resolves when the lane states, acknowledgements and dead letters handed over before are durable; never if the shard is lost first. */
@@ -242,6 +286,7 @@ export class Committer {
       }
       this.#land(flight, reply.outboxId);
       this.#time(flight.commit, startMs);
+      if (flight.commit.deadDone !== undefined) await this.#countDeadLetters();
     }
     this.#flying = false;
     for (const resolve of this.#idle.splice(0)) resolve();
@@ -281,15 +326,19 @@ export class Committer {
     const { outboxDone, acks } = this.#takeAcks();
     const inboxDone = this.#inboxDone.splice(0, LIST_MAX);
     const lanes = this.#takeLanes();
-    const dead = this.#takeDead();
+    const dead = conversations.dead.concat(this.#takeDead());
+    const headsThrough = this.#headsThrough;
+    this.#headsThrough = false;
     const waiters = this.#acked.size + this.#lanes.size + this.#dead.length === 0 ? this.#waiters.splice(0) : [];
     const work =
       conversations.taken.length + outboxDone.length + acks.length + inboxDone.length + lanes.length + dead.length;
-    if (work === 0) {
+    if (work === 0 && !headsThrough) {
       for (const resolve of waiters) resolve();
       return null;
     }
-    const { replies } = conversations;
+    const { deadDone, sends } = conversations;
+    const sorted = sends.length === 0 ? NO_SENDS : this.#options.sortSends(sends, this.#n + 1);
+    const replies = conversations.replies.concat(sorted.away);
     const inboxDoneBytes = inboxDone.reduce((sum, entry) => sum + entry.bytes, 0);
     const commit: Commit = {
       epoch,
@@ -304,8 +353,11 @@ export class Committer {
       lanes,
       dead,
       transcript,
+      ...(deadDone.length > 0 && { deadDone }),
+      ...(sorted.here !== null && { inboxAdd: sorted.here }),
+      ...(headsThrough && { headsThrough }),
     };
-    return { commit, conversations: conversations.taken, replies, inboxDoneBytes, waiters };
+    return { commit, conversations: conversations.taken, replies, inboxDone, inboxDoneBytes, waiters };
   }
 
   #takeAcks(): { outboxDone: EntryId[]; acks: { entry: EntryId; done: Uint8Array }[] } {
@@ -339,11 +391,14 @@ export class Committer {
   }
 
   /** Whole conversations, oldest first, up to the bounds of a commit (G3). */
-  #takeConversations(): { taken: Committable[]; writes: ConversationWrite[]; replies: OutboxReply[] } {
+  #takeConversations(): TakenConversations {
     const { commitKeysMax, commitBytesMax } = this.#options;
     const taken: Committable[] = [];
     const writes: ConversationWrite[] = [];
     const replies: OutboxReply[] = [];
+    const dead: Uint8Array[] = [];
+    const deadDone: EntryId[] = [];
+    const sends: Send[] = [];
     let bytes = 0;
     for (const conversation of this.#dirty) {
       if (taken.length * KEYS_PER_CONVERSATION + KEYS_PER_CONVERSATION > commitKeysMax || bytes >= commitBytesMax)
@@ -362,21 +417,53 @@ export class Committer {
         source.undecided -= 1;
         if (source.undecided === 0) this.#inboxDone.push(source);
       }
+      for (const { bytes: moved } of pending.write.aside?.waiting ?? NONE) bytes += moved.length;
+      for (const letter of pending.dead) {
+        dead.push(letter);
+        bytes += letter.length;
+      }
+      for (const letter of pending.deadDone) deadDone.push(letter);
+      for (const send of pending.sends) {
+        sends.push(send);
+        bytes += sendBytesOf(send);
+      }
     }
-    return { taken, writes, replies };
+    return { taken, writes, replies, dead, deadDone, sends };
+  }
+
+  /** Nothing flies meanwhile, so what is stored and what is reserved is all there is. */
+  async #countDeadLetters(): Promise<void> {
+    try {
+      const stored = await this.#options.countDeadLetters?.();
+      if (stored === undefined) return;
+      this.#deadCount = stored.count + this.#reserved.count;
+      this.#deadBytes = stored.bytes + this.#reserved.bytes;
+    } catch (error) {
+      if (severityOf(error) === "crash") throw error; // else the next one that is redriven asks again
+    }
   }
 
   /** G4 */
   #land(flight: Flight, outboxId: EntryId | null): void {
     this.#n += 1;
     this.#inFlight = 0;
+    const { dead } = flight.commit;
+    this.#reserved = {
+      count: this.#reserved.count - dead.length,
+      bytes: this.#reserved.bytes - dead.reduce((sum, letter) => sum + letter.length, 0),
+    };
     this.#options.counters.commits += 1;
     this.lastAppliedAtMs = this.#options.environment.monotonicMs();
     if (outboxId !== null) this.#options.onReplies(new OutboxEntry(outboxId, flight.replies.length), flight.replies);
     for (const conversation of flight.conversations) conversation.committed();
     for (const { key, transcript } of flight.commit.conversations)
       if (transcript.length > 0) this.#options.onTranscript(key);
-    if (flight.inboxDoneBytes > 0) this.#options.onInboxDone(flight.inboxDoneBytes);
+    if (flight.inboxDone.length > 0) this.#options.onInboxDone(flight.inboxDone, flight.inboxDoneBytes);
+    for (const { key, aside } of flight.commit.conversations) {
+      if (aside === undefined) continue;
+      for (const { atMs } of aside.timers) if (atMs !== null) this.#options.onTimer(atMs);
+      if (aside.open !== undefined) this.#options.onOpen(key, aside.open);
+    }
     for (const resolve of flight.waiters) resolve();
   }
 
@@ -398,10 +485,23 @@ export class Committer {
   }
 }
 
+const NONE: readonly never[] = Object.freeze([]);
+const NO_SENDS: SortedSends = Object.freeze({ here: null, away: [] });
+
+interface TakenConversations {
+  readonly taken: Committable[];
+  readonly writes: ConversationWrite[];
+  readonly replies: OutboxReply[];
+  readonly dead: Uint8Array[];
+  readonly deadDone: EntryId[];
+  readonly sends: Send[];
+}
+
 interface Flight {
   readonly commit: Commit;
   readonly conversations: readonly Committable[];
   readonly replies: readonly OutboxReply[];
+  readonly inboxDone: readonly InboxEntry[];
   readonly inboxDoneBytes: number;
   readonly waiters: (() => void)[];
 }

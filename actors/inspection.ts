@@ -5,18 +5,24 @@
 //   V2. A look writes nothing and wakes nobody. Of shards that this node does not own it sees what is stored.
 //   V3. Payload (states, messages, replies) comes only to whom asks for it by name.
 
-import type {
-  ConversationDetail,
-  ConversationFilter,
-  ConversationView,
-  DeadLetterPlace,
-  DeadLetterView,
-  Inspector,
-  Page,
-  ShardView,
+import {
+  type ConversationDetail,
+  type ConversationView,
+  conversationItem,
+  type DeadLetterPlace,
+  type DeadLetterView,
+  deadLetterItem,
+  type Inspector,
+  type MemoryState,
+  type OpenPlace,
+  type Page,
+  type ShardView,
 } from "../src/admin/inspector.ts";
+import { meets, type Where } from "../src/admin/where.ts";
 import { decodeDeadLetter } from "../src/codec/dead-letter-codec.ts";
+import { decodeWaiting } from "../src/codec/inbox-codec.ts";
 import { decodeLaneState } from "../src/codec/lane-codec.ts";
+import type { OpenEntry } from "../src/codec/open-codec.ts";
 import { type DecodedRecord, decodeRecord } from "../src/codec/record-codec.ts";
 import {
   type ConversationId,
@@ -25,10 +31,12 @@ import {
   parseConversationKey,
   shardOf,
 } from "../src/domain/ids.ts";
+import type { InboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO } from "../src/domain/position.ts";
-import { ColloquyError } from "../src/errors.ts";
-import { SCAN_START, type Store } from "../src/store/shard-store.ts";
+import { CodecError, ColloquyError } from "../src/errors.ts";
+import { SCAN_START, type Store, type StoredEntry, type WaitingEntry } from "../src/store/shard-store.ts";
 import type { LeaseState } from "./lease-keeper.ts";
+import { findOpen, readOpenPage } from "./open-index.ts";
 import type { Shard } from "./shard.ts";
 
 export interface InspectionOptions {
@@ -37,14 +45,21 @@ export interface InspectionOptions {
   readonly leases: readonly LeaseState[];
   /** Those that this node owns. */
   readonly owned: ReadonlyMap<number, Shard>;
+  /** To say how old something is. */
+  readonly nowMs: () => number;
 }
 
 /** Steps of a scan in one look (V1). */
 const SCAN_STEPS_MAX = 50;
 const SCAN_COUNT_MIN = 4;
-/** Dead letters are up to `replyBytesMax` or a whole inbox entry long, and read some at a time (V1). */
-const DEAD_LETTERS_READ = 4;
+/** Dead letters are up to `replyBytesMax` or a whole inbox entry long: a few are read at a time, more while they are small (V1). */
+const DEAD_LETTERS_READ_MIN = 4;
+const DEAD_LETTERS_READ_MAX = 128;
+const DEAD_LETTERS_ARE_SMALL_BYTES = 128 * 1024;
 const DEAD_LETTER_BYTES_MAX = 4 * 1024 * 1024;
+const DEAD_LETTERS_LOOKED_AT_MAX = 4_000;
+/** How much of a waiting list is shown. */
+const WAITING_HEAD = 3;
 
 export class Inspection implements Inspector {
   readonly #options: InspectionOptions;
@@ -64,35 +79,66 @@ export class Inspection implements Inspector {
     );
   }
 
+  resident(id: ConversationId): ConversationView | null {
+    const { owned, leases } = this.#options;
+    const key = conversationKey(id);
+    const shard = shardOf(key, leases.length);
+    const view = viewOf(shard, key, owned.get(shard), undefined);
+    return view.isResident ? view : null;
+  }
+
   async conversation(id: ConversationId): Promise<ConversationDetail | null> {
     const { store, owned, leases } = this.#options;
     const key = conversationKey(id);
     const shard = shardOf(key, leases.length);
     const open = owned.get(shard);
     const stored = store.shard(shard);
-    const [[loaded], lane] = await Promise.all([stored.load([key]), open ? null : stored.readLane(key)]);
+    const [[loaded], lane, unfinished, waiting] = await Promise.all([
+      stored.load([key]),
+      open ? null : stored.readLane(key),
+      findOpen(stored, new Set([key])),
+      stored.readWaiting(key, { after: 0, count: WAITING_HEAD }),
+    ]);
     const { record = null, ids = null } = loaded ?? {};
-    const view = viewOf(shard, key, open);
-    if (record === null && view.state === "stored" && view.lane === null && lane === null) return null;
+    const view = viewOf(shard, key, open, unfinished.get(key));
+    if (record === null && !unfinished.has(key) && !view.isResident && view.lane === null && lane === null) return null;
     return {
       ...view,
+      state: view.state ?? "idle", // the index was asked and does not name it
       ...(lane !== null && { lane: decodeLaneState(lane) }),
       record: record === null ? null : readable(record),
       recordBytes: record?.length ?? 0,
       idsBytes: ids?.length ?? 0,
+      waitingHead: waiting.map((entry) => ({ id: entry.id, message: waitingMessage(entry) })),
     };
   }
 
-  async stored(filter: ConversationFilter, limit: number, cursor?: string): Promise<Page<ConversationView, string>> {
+  async open(where: Where, limit: number, after?: OpenPlace): Promise<Page<ConversationView, OpenPlace>> {
+    const { store, owned, leases } = this.#options;
+    const items = new Map<ConversationKey, ConversationView>();
+    let place: OpenPlace = after ?? { shard: 0, cursor: SCAN_START };
+    for (let step = 0; place.shard < leases.length; step += 1) {
+      if (items.size >= limit || step >= SCAN_STEPS_MAX) return { items: [...items.values()], next: place }; // V1
+      const { shard, cursor } = place;
+      const page = await readOpenPage(store.shard(shard), cursor, Math.max(SCAN_COUNT_MIN, limit - items.size));
+      for (const { key, entry } of page.found) {
+        const view = viewOf(shard, key, owned.get(shard), entry);
+        if (this.#isMeant(view, where)) items.set(key, view);
+      }
+      place = page.cursor === SCAN_START ? { shard: shard + 1, cursor: SCAN_START } : { shard, cursor: page.cursor };
+    }
+    return { items: [...items.values()], next: null };
+  }
+
+  async stored(where: Where, limit: number, cursor?: string): Promise<Page<ConversationView, string>> {
     const { store, owned } = this.#options;
     const items = new Map<ConversationKey, ConversationView>();
     let at = cursor ?? SCAN_START;
     for (let step = 0; step < SCAN_STEPS_MAX && items.size < limit; step += 1) {
       const page = await store.scanConversations({ cursor: at, count: Math.max(SCAN_COUNT_MIN, limit - items.size) });
       for (const { shard, key } of page.found) {
-        const open = owned.get(shard);
-        const view = viewOf(shard, key, open);
-        if (isOf(filter, view.id)) items.set(key, view);
+        const view = viewOf(shard, key, owned.get(shard), undefined);
+        if (this.#isMeant(view, where)) items.set(key, view);
       }
       at = page.cursor;
       if (at === SCAN_START) return { items: [...items.values()], next: null };
@@ -100,80 +146,125 @@ export class Inspection implements Inspector {
     return { items: [...items.values()], next: at };
   }
 
-  inMemory(filter: ConversationFilter, limit: number, after = ""): Page<ConversationView, string> {
+  inMemory(state: MemoryState | undefined, where: Where, limit: number, after = ""): Page<ConversationView, string> {
     const smallest = new SmallestKeys(limit + 1); // one more says that there is a next page
-    for (const [shard, { parts }] of this.#options.owned) {
-      if (filter.state?.startsWith("lane-")) {
-        const wanted = filter.state.slice("lane-".length);
-        for (const lane of parts.lanes?.all() ?? [])
-          if (lane.state?.state === wanted && lane.key > after && isOf(filter, lane.id)) smallest.add(lane.key, shard);
-      } else {
-        for (const actor of parts.conversations?.all() ?? [])
-          if (actor.activity === filter.state && actor.key > after && isOf(filter, actor.id))
-            smallest.add(actor.key, shard);
+    for (const [shard, open] of this.#options.owned) {
+      for (const key of keysInMemory(open, state)) {
+        if (key <= after || !smallest.hasRoomFor(key)) continue;
+        if (this.#isMeant(viewOf(shard, key, open, undefined), where)) smallest.add(key, shard);
       }
     }
     const items = smallest.entries.slice(0, limit).map(({ key, shard }) => {
       const open = this.#options.owned.get(shard)!;
-      return viewOf(shard, key, open);
+      return viewOf(shard, key, open, undefined);
     });
     return { items, next: smallest.entries.length > limit ? smallest.entries[limit - 1]!.key : null };
   }
 
-  async deadLetters(limit: number, after?: DeadLetterPlace): Promise<Page<DeadLetterView, DeadLetterPlace>> {
-    const { store, leases } = this.#options;
+  async deadLetters(
+    where: Where,
+    limit: number,
+    after?: DeadLetterPlace,
+  ): Promise<Page<DeadLetterView, DeadLetterPlace>> {
+    const { store, leases, nowMs } = this.#options;
     const items: DeadLetterView[] = [];
     let bytes = 0;
+    let looked = 0;
+    let ahead = DEAD_LETTERS_READ_MIN;
     for (let shard = after?.shard ?? 0; shard < leases.length; shard += 1) {
       let entry = shard === after?.shard ? after.entry : ENTRY_ZERO;
       for (;;) {
-        if (items.length >= limit || bytes >= DEAD_LETTER_BYTES_MAX) return { items, next: { shard, entry } };
-        const count = Math.min(DEAD_LETTERS_READ, limit - items.length);
+        if (items.length >= limit || bytes >= DEAD_LETTER_BYTES_MAX || looked >= DEAD_LETTERS_LOOKED_AT_MAX)
+          return { items, next: { shard, entry } }; // V1
+        const count = Math.min(ahead, limit - items.length);
         const letters = await store.shard(shard).readDeadLetters({ after: entry, count });
         for (const letter of letters) {
-          items.push({ ...decodeDeadLetter(letter.bytes), place: { shard, entry: letter.id } });
+          const view = { ...decodeDeadLetter(letter.bytes), place: { shard, entry: letter.id } };
+          if (meets(deadLetterItem(view, nowMs()), where)) items.push(view);
           bytes += letter.bytes.length;
+          looked += 1;
           entry = letter.id;
         }
         if (letters.length < count) break;
+        const areSmall = bytesOf(letters) <= DEAD_LETTERS_ARE_SMALL_BYTES;
+        ahead = areSmall ? Math.min(ahead * 2, DEAD_LETTERS_READ_MAX) : DEAD_LETTERS_READ_MIN;
       }
     }
     return { items, next: null };
   }
+
+  #isMeant(view: ConversationView, where: Where): boolean {
+    return where.length === 0 || meets(conversationItem(view, this.#options.nowMs()), where);
+  }
+}
+
+/** Of a state of the conversations, or of the lanes. */
+function* keysInMemory({ parts }: Shard, state: MemoryState | undefined): Generator<ConversationKey> {
+  if (state?.startsWith("lane-")) {
+    const wanted = state.slice("lane-".length);
+    for (const lane of parts.lanes?.all() ?? []) if (lane.state?.state === wanted) yield lane.key;
+  } else {
+    for (const actor of parts.conversations?.all() ?? [])
+      if (state === undefined || actor.situation.state === state) yield actor.key;
+  }
 }
 
 function memoryOf(shard: Shard): NonNullable<ShardView["memory"]> {
-  const { committer, conversations, lanes } = shard.parts;
-  const activities = { idle: 0, waiting: 0, running: 0, failing: 0, crashed: 0, quarantined: 0 };
-  for (const actor of conversations?.all() ?? []) activities[actor.activity] += 1;
-  const states = { flowing: 0, retrying: 0, halted: 0, closed: 0 };
-  for (const lane of lanes?.all() ?? []) states[lane.state?.state ?? "flowing"] += 1;
+  const { committer, conversations, lanes, open } = shard.parts;
+  const states = { idle: 0, active: 0, held: 0, halted: 0, quarantined: 0 };
+  for (const actor of conversations?.all() ?? []) states[actor.situation.state] += 1;
+  const laneStates = { flowing: 0, retrying: 0, halted: 0, closed: 0 };
+  for (const lane of lanes?.all() ?? []) laneStates[lane.state?.state ?? "flowing"] += 1;
   return {
     commit: committer?.applied ?? 0,
     uncommitted: committer?.uncommitted ?? 0,
-    conversations: activities,
-    lanes: states,
+    conversations: states,
+    open: open?.counts ?? null,
+    lanes: laneStates,
     readAheadBytes: shard.undecidedBytes,
     outboxBytes: shard.undeliveredBytes,
   };
 }
 
-function viewOf(shard: number, key: ConversationKey, open: Shard | undefined): ConversationView {
+const UNREADABLE_ENTRY = "its entry in the index of the unfinished cannot be read";
+
+/** @param entry what the index says of it; undefined if it does not, or was not asked; null if that cannot be read */
+function viewOf(
+  shard: number,
+  key: ConversationKey,
+  open: Shard | undefined,
+  entry: OpenEntry | null | undefined,
+): ConversationView {
   const actor = open?.parts.conversations?.find(key);
   const lane = open?.parts.lanes?.find(key);
+  const now = actor === undefined ? null : actor.situation;
   return {
     id: parseConversationKey(key),
     shard,
-    state: actor?.activity ?? "stored",
+    isResident: actor !== undefined,
+    state: entry?.state ?? now?.state ?? null, // what is durable is what a verb acts on
+    sinceMs: entry?.sinceMs ?? now?.sinceMs ?? null,
+    why: entry === null ? UNREADABLE_ENTRY : (entry?.why ?? now?.why ?? null),
+    attempts: entry?.attempts ?? now?.attempts ?? 0,
+    waiting: entry?.waiting ?? now?.waiting ?? 0,
+    waitingBytes: entry?.waitingBytes ?? 0,
+    halt: entry?.halt === undefined ? null : { reason: entry.reason ?? null, name: entry.halt },
+    suspect: entry?.suspect ?? null,
     mailboxDepth: actor?.mailboxDepth ?? 0,
-    failures: actor?.failures ?? 0,
     undelivered: { replies: lane?.replies ?? 0, bytes: lane?.bytes ?? 0 },
     lane: lane?.state ?? null,
   };
 }
 
-const isOf = ({ bot, channel }: ConversationFilter, id: ConversationId): boolean =>
-  (bot === undefined || id.bot === bot) && (channel === undefined || id.channel === channel);
+/** Only to be shown, so whatever the hash of its id would be does not matter. */
+function waitingMessage({ bytes }: WaitingEntry): InboxMessage | null {
+  try {
+    return decodeWaiting(bytes, null, { lo: 0, hi: 0 });
+  } catch (error) {
+    if (error instanceof CodecError) return null;
+    throw error;
+  }
+}
 
 function readable(record: Uint8Array): DecodedRecord | string {
   try {
@@ -183,6 +274,8 @@ function readable(record: Uint8Array): DecodedRecord | string {
     throw error;
   }
 }
+
+const bytesOf = (entries: readonly StoredEntry[]): number => entries.reduce((sum, { bytes }) => sum + bytes.length, 0);
 
 /** What a shard's owner record says may be missing from a look while Redis is away; anything else is an error. */
 async function orNull<Value>(value: Promise<Value>): Promise<Value | null> {
@@ -203,9 +296,13 @@ class SmallestKeys {
     this.#max = max;
   }
 
+  hasRoomFor(key: ConversationKey): boolean {
+    return this.entries.length < this.#max || key < this.entries.at(-1)!.key;
+  }
+
   add(key: ConversationKey, shard: number): void {
     const { entries } = this;
-    if (entries.length === this.#max && key >= entries.at(-1)!.key) return;
+    if (!this.hasRoomFor(key)) return;
     let low = 0;
     for (let high = entries.length; low < high; ) {
       const middle = (low + high) >> 1;

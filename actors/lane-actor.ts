@@ -213,6 +213,7 @@ export class LaneActor {
       outSeq: item.outSeq,
       idempotencyKey: this.#keyPrefixOf(item.born) + item.outSeq,
       body: item.body,
+      place: item.entry.id,
     };
   }
 

@@ -8,17 +8,20 @@
 //   K3. An epoch is given out once: a committer that is started again gets another one.
 //   K4. Redis away closes nothing: leases are looked at again when it is back.
 
+import type { EntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type PartEnvironment, pause } from "../src/environment.ts";
 import { severityOf } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
-import type { Owner, ShardStore } from "../src/store/shard-store.ts";
+import type { AcquireReply, Owner, ShardStore } from "../src/store/shard-store.ts";
 import type { LostReason } from "./committer.ts";
 
 export interface LeaseKeeperOptions {
   readonly environment: PartEnvironment;
   readonly log: Log;
   readonly node: string;
+  /** Of this process: what it acquires again it had not ended with. */
+  readonly incarnation: string;
   readonly leaseTtlMs: number;
   readonly store: Pick<ShardStore, "owner" | "acquire" | "renew" | "release">;
   readonly name: string;
@@ -31,6 +34,16 @@ export interface LeaseKeeperOptions {
   /** Whether commits keep the lease now, so that a lone renewal would only queue beside them (attack H11). */
   readonly commitsRenew: () => boolean;
   readonly onStateChange: () => void;
+}
+
+export interface Acquisition {
+  readonly epoch: number;
+  /** Processes that ended uncleanly since what was pending was last through. */
+  readonly uncleanEnds: number;
+  /** One of them just before this acquisition. */
+  readonly followsAnEnd: boolean;
+  /** The highest id in the inbox then. */
+  readonly inboxLast: EntryId;
 }
 
 export type LeaseState =
@@ -50,6 +63,7 @@ export class LeaseKeeper {
   #stop = new AbortController();
   #state: LeaseState = { kind: "starting" };
   #epoch = 0;
+  #acquisition: Acquisition | null = null;
   /** K3 */
   #epochIsUsed = false;
   /** Epochs only rise; one below this says that Redis lost writes. */
@@ -90,10 +104,10 @@ export class LeaseKeeper {
    * K3. Waits while Redis is away.
    * @throws Error if the shard is lost, which its keeper is told as well
    */
-  async newEpoch(): Promise<number> {
+  async newEpoch(): Promise<Acquisition> {
     if (this.#epochIsUsed) await this.#acquireAgain();
     this.#epochIsUsed = true;
-    return this.#epoch;
+    return this.#acquisition!;
   }
 
   /** Closes the shard in good order; the lease stays until `release`. */
@@ -128,15 +142,15 @@ export class LeaseKeeper {
   }
 
   async #acquireAgain(): Promise<void> {
-    const { environment, node, leaseTtlMs, store, name } = this.#options;
+    const { environment, node, incarnation, leaseTtlMs, store, name } = this.#options;
     const { signal } = this.#stop; // of this life: it may be started again meanwhile
     for (let attempt = 1; ; attempt += 1) {
       try {
         const observedEpoch = this.#epoch;
         const atMs = environment.monotonicMs();
-        const reply = await store.acquire({ node, observedEpoch, leaseMs: leaseTtlMs });
+        const reply = await store.acquire({ node, incarnation, observedEpoch, leaseMs: leaseTtlMs });
         if (reply.kind === "acquired") {
-          this.#acquired(reply, atMs);
+          this.#acquired(reply, reply.uncleanEnds, atMs); // this process did not end
           return;
         }
         this.lost(reply.kind === "rewound" ? "rewound" : "fenced");
@@ -149,24 +163,29 @@ export class LeaseKeeper {
     }
   }
 
-  #acquired(
-    reply: { readonly epoch: number; readonly wasClean: boolean; readonly inboxBytes: number },
-    atMs: number,
-  ): void {
+  #acquired(reply: Extract<AcquireReply, { kind: "acquired" }>, uncleanEndsBefore: number, atMs: number): void {
     const { name, log } = this.#options;
     this.#epoch = reply.epoch;
+    const { epoch, uncleanEnds, inboxLast } = reply;
+    this.#acquisition = { epoch, uncleanEnds, inboxLast, followsAnEnd: uncleanEnds > uncleanEndsBefore };
     this.#epochIsUsed = false;
     this.#highestEpochSeen = reply.epoch;
     this.#renewedAtMs = atMs;
     log.info(
-      { shard: name, epoch: reply.epoch, wasClean: reply.wasClean, inboxBytes: reply.inboxBytes },
+      {
+        shard: name,
+        epoch: reply.epoch,
+        wasClean: reply.wasClean,
+        uncleanEnds: reply.uncleanEnds,
+        inboxBytes: reply.inboxBytes,
+      },
       "shard acquired",
     );
   }
 
   /** One look at the shard: true if it is ours now (K2). */
   async #acquire(): Promise<boolean> {
-    const { environment, node, leaseTtlMs, store } = this.#options;
+    const { environment, node, incarnation, leaseTtlMs, store } = this.#options;
     try {
       const owner = await store.owner();
       if (this.#stop.signal.aborted) return false;
@@ -180,10 +199,10 @@ export class LeaseKeeper {
         return false;
       }
       const atMs = environment.monotonicMs();
-      const reply = await store.acquire({ node, observedEpoch: owner.epoch, leaseMs: leaseTtlMs });
+      const reply = await store.acquire({ node, incarnation, observedEpoch: owner.epoch, leaseMs: leaseTtlMs });
       switch (reply.kind) {
         case "acquired":
-          this.#acquired(reply, atMs);
+          this.#acquired(reply, owner.uncleanEnds, atMs);
           return true;
         case "held":
           await this.#standBy(reply.node, reply.leaseRemainingMs);

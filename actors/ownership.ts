@@ -33,6 +33,7 @@ import {
 import type { ResidentBudget } from "./conversations.ts";
 import { Inspection } from "./inspection.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
+import { Operations } from "./operations.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import { RunningTurns } from "./running-turns.ts";
 import { type CrashPolicies, type PartFailed, Shard, type ShardFamilies } from "./shard.ts";
@@ -46,6 +47,8 @@ export interface OwnershipOptions {
   readonly config: Config;
   readonly store: Store;
   readonly node: string;
+  /** Of this process. */
+  readonly incarnation: string;
   /** For a namespace that does not exist yet: 8 random bytes. */
   readonly newHashKey: Uint8Array;
   readonly families: ShardFamilies;
@@ -207,6 +210,21 @@ export class Ownership {
       store: this.#options.store,
       leases: this.#namespace.keepers.map(({ state }) => state),
       owned: new Map(this.#open),
+      nowMs: () => this.#options.nodeEnvironment.nowMs(),
+    });
+  }
+
+  /** What an operator may ask for. @throws StoreNotReadyError before the namespace is known */
+  get operations(): Operations {
+    const { config, log } = this.#options;
+    const inspector = this.inspection;
+    return new Operations({
+      shards: this.#namespace!.meta.shards,
+      store: (shard) => this.#shardStore(shard),
+      inspector,
+      log,
+      entryBytesMax: config.entryBytesMax,
+      inboxBytesMax: config.inboxBytesMax,
     });
   }
 
@@ -314,11 +332,12 @@ export class Ownership {
   }
 
   #keeper(shard: number, meta: NamespaceMeta): LeaseKeeper {
-    const { environment, log, node, config } = this.#options;
+    const { environment, log, node, incarnation, config } = this.#options;
     const keeper: LeaseKeeper = new LeaseKeeper({
       environment,
       log,
       node,
+      incarnation,
       leaseTtlMs: config.leaseTtlMs,
       store: this.#shardStore(shard),
       name: shardName(shard),
@@ -341,6 +360,9 @@ export class Ownership {
       config,
       store: this.#shardStore(index),
       hashKey: hashKeyOf(meta.hashKey),
+      index,
+      shards: meta.shards,
+      stores: (other) => this.#shardStore(other),
       families: this.#families,
       running: this.#running,
       counters: this.#options.counters,

@@ -27,16 +27,24 @@ export function renderTurn(
   { id, key }: { readonly id: ConversationId; readonly key: ConversationKey },
   record: ConversationRecord,
   born: string,
-  message: InboxMessage,
-  replies: readonly Reply[],
+  turn: {
+    /** Null for a notice. */
+    readonly message: InboxMessage | null;
+    readonly replies: readonly Reply[];
+    /** Whether the transcript gets the message, too: once, with the first of its replies. */
+    readonly withUserLine: boolean;
+  },
 ): RenderedTurn {
+  const { message, replies, withUserLine } = turn;
   const toTranscript = channel.delivery === "transcript";
   if (replies.length === 0 && !toTranscript) return NOTHING;
   const bodies = replies.map((reply, i) =>
-    channel.render({ to: id, born, outSeq: record.outSeq + 1 + i, inReplyTo: message.id, reply }),
+    channel.render({ to: id, born, outSeq: record.outSeq + 1 + i, inReplyTo: message?.id ?? null, reply }),
   );
   const bytes = bodies.reduce((sum, body) => sum + body.length, 0);
-  if (toTranscript) return { outbox: [], transcript: [userLine(record, born, message), ...bodies], bytes };
+  if (toTranscript && message !== null && withUserLine)
+    return { outbox: [], transcript: [userLine(record, born, message), ...bodies], bytes };
+  if (toTranscript) return { outbox: [], transcript: bodies, bytes };
   const outbox = bodies.map((body, i) => ({ key, born, outSeq: record.outSeq + 1 + i, body }));
   return { outbox, transcript: [], bytes };
 }

@@ -1,5 +1,6 @@
 // Running turns: the node's bound on handlers that wait for something, and the clock that ends those that take too long.
 
+import type { ConversationKey } from "../src/domain/ids.ts";
 import type { Environment, Timer } from "../src/environment.ts";
 import type { Turn } from "./turn.ts";
 
@@ -11,6 +12,8 @@ export class RunningTurns {
   readonly #turns = new Set<Turn>();
   readonly #waiting = new Set<() => void>();
   #sweep: Timer | null = null;
+  /** By who asked for it, in that order: the first has it. */
+  readonly #alone = new Map<unknown, { readonly key: ConversationKey; onAlone: (() => void) | null }>();
 
   constructor(environment: Environment, max: number) {
     this.#environment = environment;
@@ -18,7 +21,40 @@ export class RunningTurns {
   }
 
   get hasRoom(): boolean {
-    return this.#turns.size < this.#max;
+    return this.#turns.size < this.#max && this.#alone.size === 0;
+  }
+
+  /** Whether a turn of this conversation may begin now. */
+  hasRoomFor(key: ConversationKey): boolean {
+    const first = this.#firstAlone;
+    if (first === null) return this.#turns.size < this.#max;
+    return first.key === key && this.#turns.size === 0;
+  }
+
+  /**
+   * From now on only this conversation begins a turn, after those for which others asked before; null: for all this one cares all may
+   * again.
+   * @param onAlone called when it is its turn and no other runs any more
+   * @param asker   each may ask for one at a time
+   */
+  leaveAlone(key: ConversationKey | null, onAlone?: () => void, asker: unknown = this): void {
+    this.#alone.delete(asker);
+    if (key !== null) this.#alone.set(asker, { key, onAlone: onAlone ?? null });
+    this.#lookAlone();
+    this.#wakeNext();
+  }
+
+  get #firstAlone(): { readonly key: ConversationKey; onAlone: (() => void) | null } | null {
+    for (const first of this.#alone.values()) return first;
+    return null;
+  }
+
+  #lookAlone(): void {
+    const first = this.#firstAlone;
+    if (first === null || this.#turns.size > 0) return;
+    const { onAlone } = first;
+    first.onAlone = null;
+    onAlone?.();
   }
 
   /** Calls back once, when there is room again. */
@@ -34,12 +70,13 @@ export class RunningTurns {
 
   remove(turn: Turn): void {
     this.#turns.delete(turn);
+    this.#lookAlone();
     this.#wakeNext();
   }
 
   /** One at a time, as long as there is room: who is woken may need no place, or may have been stopped meanwhile. */
   #wakeNext(): void {
-    if (!this.hasRoom) return;
+    if (!this.hasRoom && (this.#alone.size === 0 || this.#turns.size > 0)) return;
     for (const wake of this.#waiting) {
       this.#waiting.delete(wake);
       wake();

@@ -10,7 +10,7 @@
 
 import { decodeInboxEntry } from "../src/codec/inbox-codec.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
-import type { InboxEntry, InboxMessage } from "../src/domain/message.ts";
+import type { InboxEntry, MailboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type PartEnvironment, pause } from "../src/environment.ts";
@@ -39,11 +39,13 @@ export interface ShardReaderOptions {
   readonly hashKey: Hash64;
   readonly committer: Pick<Committer, "addDeadLetter" | "finish">;
   /** Must not throw: nobody could say whether the message arrived. */
-  readonly deliver: (message: InboxMessage) => void;
+  readonly deliver: (message: MailboxMessage) => void;
   readonly readAheadBytesMax: number;
   /** Undelivered replies in memory; over the bound nothing more is read. */
   readonly outboxBytes: () => number;
   readonly outboxBytesMax: number;
+  /** An entry was handed on whole, or there was none. */
+  readonly onProgress: (after: EntryId | null) => void;
   readonly onCorrupt: () => void;
 }
 
@@ -98,7 +100,9 @@ export class ShardReader {
         await this.#room();
         continue;
       }
-      for (const stored of await this.#read()) if (!this.#stop.signal.aborted) await this.#deliver(stored);
+      const page = await this.#read();
+      for (const stored of page) if (!this.#stop.signal.aborted) await this.#deliver(stored);
+      if (page.length === 0 && !this.#stop.signal.aborted) this.#options.onProgress(null);
     }
   }
 
@@ -153,12 +157,13 @@ export class ShardReader {
     }
     progress.after = stored.id; // D1
     progress.partly = null;
+    this.#options.onProgress(stored.id);
     if (partly.isSaved) committer.finish(partly.entry); // the reader's own share: an entry without readable messages goes, too
   }
 
   /** The messages of an entry. One that an earlier reader began with is the same entry in memory (D5). */
   #begun(stored: StoredEntry): {
-    readonly messages: readonly InboxMessage[];
+    readonly messages: readonly MailboxMessage[];
     readonly partly: NonNullable<ReadProgress["partly"]>;
   } {
     const progress = this.#progress;
@@ -176,7 +181,7 @@ export class ShardReader {
   #decode(
     stored: StoredEntry,
     entry: InboxEntry,
-  ): { readonly messages: readonly InboxMessage[]; readonly rotten: readonly Uint8Array[] } {
+  ): { readonly messages: readonly MailboxMessage[]; readonly rotten: readonly Uint8Array[] } {
     try {
       return decodeInboxEntry(
         Buffer.from(stored.bytes.buffer, stored.bytes.byteOffset, stored.bytes.length),

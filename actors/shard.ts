@@ -8,11 +8,14 @@
 //   H4. Lanes and conversations are made anew only when nothing is uncommitted (R4). What they had in memory is read again from
 //       the outbox and the inbox, so nothing of it is carried over.
 
+import type { OpenCounts } from "../src/admin/open-counts.ts";
 import type { Channel } from "../src/channels/channel.ts";
+import { decodeOpenEntry, type OpenEntry } from "../src/codec/open-codec.ts";
 import type { Config } from "../src/config.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
 import type { ConversationKey } from "../src/domain/ids.ts";
+import type { InboxEntry } from "../src/domain/message.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type Environment, PartEnvironment, pause } from "../src/environment.ts";
 import { severityOf } from "../src/errors.ts";
@@ -23,9 +26,14 @@ import type { ActorFamily } from "./actor-system.ts";
 import { Committer, type LostReason } from "./committer.ts";
 import { Conversations, type CrashPolicy, type ResidentBudget } from "./conversations.ts";
 import { Lanes } from "./lanes.ts";
+import type { Acquisition } from "./lease-keeper.ts";
+import { PendingHeads } from "./pending-heads.ts";
 import type { Ring, WakeUps } from "./retry-worker.ts";
 import type { RunningTurns } from "./running-turns.ts";
+import { sortSends } from "./sends.ts";
 import { ReadProgress, ShardReader } from "./shard-reader.ts";
+import { TimerMover } from "./timer-mover.ts";
+import { TRANSFER_CHANNEL, transferChannel } from "./transfers.ts";
 
 /** A part that runs, as its supervisor holds it. */
 export interface RunningPart {
@@ -54,7 +62,12 @@ export interface ShardFamilies {
 
 export interface ShardOptions {
   /** An epoch of this shard that no committer had. Rejects if the shard is lost. */
-  readonly newEpoch: () => Promise<number>;
+  readonly newEpoch: () => Promise<Acquisition>;
+  /** Its number, of so many. */
+  readonly index: number;
+  readonly shards: number;
+  /** Of every shard: what is sent to another one's conversations is appended there. */
+  readonly stores: (shard: number) => Pick<ShardStore, "append">;
   readonly environment: Environment;
   readonly log: Log;
   readonly config: Config;
@@ -77,6 +90,8 @@ export interface ShardParts {
   readonly committer: Committer | null;
   readonly lanes: Lanes | null;
   readonly conversations: Conversations | null;
+  /** Of the index of the unfinished. */
+  readonly open: OpenCounts | null;
 }
 
 const DRAIN_CHECK_MS = 5;
@@ -84,6 +99,9 @@ const DRAIN_CHECK_MS = 5;
 export class Shard {
   readonly #options: ShardOptions;
   #log: Log;
+  #acquisition: Acquisition | null = null;
+  #timers: TimerMover | null = null;
+  #heads: PendingHeads | null = null;
   #committer: Committer | null = null;
   #lanes: Lanes | null = null;
   #conversations: Conversations | null = null;
@@ -109,7 +127,8 @@ export class Shard {
 
   /** Those that run, or ran last, to be looked at. */
   get parts(): ShardParts {
-    return { committer: this.#committer, lanes: this.#lanes, conversations: this.#conversations };
+    const conversations = this.#conversations;
+    return { committer: this.#committer, lanes: this.#lanes, conversations, open: conversations?.open ?? null };
   }
 
   /** Read and not yet decided and committed. */
@@ -140,7 +159,8 @@ export class Shard {
   /** H1 */
   async startCommitter(failed: PartFailed): Promise<RunningPart> {
     const { config, counters, store } = this.#options;
-    const epoch = await this.#options.newEpoch();
+    this.#acquisition = await this.#options.newEpoch();
+    const { epoch } = this.#acquisition;
     this.#log = this.#options.log.child({ epoch });
     const { deadLetters } = await this.#whenThere(() => store.owner());
     const environment = this.#environment(failed);
@@ -155,6 +175,7 @@ export class Shard {
       commitKeysMax: config.commitKeysMax,
       commitBytesMax: config.commitBytesMax,
       deadLetters,
+      countDeadLetters: async () => (await store.owner()).deadLetters,
       deadLettersMax: config.deadLettersMax,
       deadLetterBytesMax: config.deadLetterBytesMax,
       transcript: {
@@ -164,7 +185,10 @@ export class Shard {
       },
       onReplies: (entry, replies) => this.#lanes?.enqueue(entry, replies),
       onTranscript: this.#options.onTranscript,
-      onInboxDone: (bytes) => this.#inboxDone(bytes),
+      onInboxDone: (entries, bytes) => this.#inboxDone(entries, bytes),
+      onTimer: (atMs) => this.#timers?.wake(atMs),
+      onOpen: (key, entry) => this.#indexChanged(key, entry === null ? null : decodeOpenEntry(entry)),
+      sortSends: (sends, n) => sortSends(sends, n, { shard: this.#options.index, shards: this.#options.shards, epoch }),
       onLost: (reason) => this.#lose(reason),
     });
     this.#committer = committer;
@@ -192,7 +216,8 @@ export class Shard {
 
   /** One that met a Redis that is away has half of what there is, and sent some of it: the next try is another one. */
   async #recoveredLanes(environment: PartEnvironment, policy: CrashPolicy, committer: Committer): Promise<Lanes> {
-    const { bot, channel, config, counters, families, store } = this.#options;
+    const { bot, channel, config, counters, families, index, store, stores } = this.#options;
+    const transfers = transferChannel(stores, index, config.inboxBytesMax);
     this.#lanes?.stop();
     await committer.drained(); // H4
     const lanes = new Lanes({
@@ -203,7 +228,7 @@ export class Shard {
       family: families.lanes,
       crashPolicy: policy,
       bot,
-      channel,
+      channel: (name) => (name === TRANSFER_CHANNEL ? transfers : channel(name)),
       committer,
       isResident: (key) => this.#conversations?.isResident(key) ?? false,
       wakeUpAfter: (key, delayMs) => this.#wakeUps?.schedule(key, delayMs),
@@ -216,18 +241,44 @@ export class Shard {
     return lanes;
   }
 
+  startTimers(failed: PartFailed): RunningPart {
+    const { config, store } = this.#options;
+    const environment = this.#environment(failed);
+    const timers = new TimerMover({
+      environment,
+      log: this.#log,
+      store,
+      epoch: this.#acquisition!.epoch,
+      entryBytesMax: config.entryBytesMax,
+      onLost: (reason) => this.#lose(reason),
+    });
+    this.#timers = timers;
+    timers.start();
+    return this.#runs(
+      "timers",
+      environment,
+      () => timers.stop(),
+      () => void timers.stop(),
+    );
+  }
+
   async startConversations(failed: PartFailed): Promise<RunningPart> {
-    const { bot, channel, config, counters, families, running, store, budget } = this.#options;
+    const { bot, channel, config, counters, families, hashKey, running, store, budget } = this.#options;
     const [committer, lanes] = [this.#committer!, this.#lanes!];
     await committer.drained(); // H4
     const environment = this.#environment(failed);
+    const heads = this.#pendingHeads(environment, committer);
     const conversations = new Conversations({
       environment,
+      heads,
+      spillMs: config.spillMs,
       ports: {
         log: this.#log,
         counters,
         bounds: config,
+        hashKey,
         running,
+        reserveDeadLetter: (bytes) => committer.reserveDeadLetter(bytes),
         commit: (conversation) => committer.add(conversation),
         finish: (entry) => committer.finish(entry),
         laneHasRoom: (key, replies, bytes, onRoom) => lanes.hasRoom(key, replies, bytes, onRoom),
@@ -243,13 +294,32 @@ export class Shard {
       onCorrupt: () => this.#lose("corrupt"),
     });
     this.#conversations = conversations;
+    this.#heads = heads;
     this.#progress = new ReadProgress();
+    await this.#readBack(() => conversations.recover());
     return this.#runs(
       "conversations",
       environment,
       () => this.#stopConversations(conversations, committer),
-      () => conversations.stop(),
+      () => {
+        conversations.stop();
+        heads.stop();
+      },
     );
+  }
+
+  #pendingHeads(environment: PartEnvironment, committer: Committer): PendingHeads {
+    const { uncleanEnds, followsAnEnd, inboxLast } = this.#acquisition!;
+    return new PendingHeads({
+      environment,
+      log: this.#log,
+      uncleanEnds,
+      followsAnEnd,
+      horizon: inboxLast,
+      groupMax: this.#options.config.suspectGroupMax,
+      leaveAlone: (key, onAlone) => this.#options.running.leaveAlone(key, onAlone, environment),
+      onThrough: () => committer.headsAreThrough(),
+    });
   }
 
   startReader(failed: PartFailed): RunningPart {
@@ -268,6 +338,7 @@ export class Shard {
       readAheadBytesMax: config.readAheadBytesMax,
       outboxBytes: () => lanes.bytes,
       outboxBytesMax: config.outboxBytesMax,
+      onProgress: (entry) => this.#heads?.read(entry),
       onCorrupt: () => this.#lose("corrupt"),
     });
     this.#reader = reader;
@@ -367,8 +438,14 @@ export class Shard {
     while (!committer.hasEnded && !isSo()) await pause(this.#options.environment, DRAIN_CHECK_MS);
   }
 
-  #inboxDone(bytes: number): void {
+  #indexChanged(key: ConversationKey, entry: OpenEntry | null): void {
+    this.#conversations?.open.set(key, entry);
+    if (entry === null) this.#heads?.closed(key);
+  }
+
+  #inboxDone(entries: readonly InboxEntry[], bytes: number): void {
     this.#progress.undecidedBytes -= bytes;
+    this.#heads?.done(entries);
     this.#reader?.checkRoom();
   }
 

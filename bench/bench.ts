@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createHistogram, performance, type RecordableHistogram } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Redis } from "ioredis";
 import { createApp } from "../src/app.ts";
@@ -13,7 +14,7 @@ import { conversationKey, shardOf } from "../src/domain/ids.ts";
 import type { Channel } from "../src/index.ts";
 import { embeddedSocketPath } from "../src/store/embedded-redis.ts";
 import { shardKeys } from "../src/store/keys.ts";
-import { crashingBot, foldBot, foldReply, nextFold } from "./fold-bot.ts";
+import { crashingBot, foldBot, foldReply, haltingBot, nextFold } from "./fold-bot.ts";
 
 interface BenchOptions {
   readonly messages: number;
@@ -26,6 +27,10 @@ interface BenchOptions {
   readonly durability: "always" | "everysec" | "none";
   /** Conversations of another bot beside those that are measured, whose handler throws at each message. */
   readonly crashing: number;
+  /** Conversations of another bot that are halted before the clock runs, and are sent more meanwhile. */
+  readonly halted: number;
+  /** The same but for halting: they handle what they were sent, and then rest. */
+  readonly idle: number;
 }
 
 interface BenchResult extends BenchOptions {
@@ -57,6 +62,7 @@ class Ends implements Channel {
   #admit: Admit = async () => ({ kind: "unavailable", reason: "closed", retryAfterMs: 0 });
   #sent = 0;
   #crashes = 0;
+  #sentToHalted = 0;
   #replied = 0;
   #finish: () => void = () => undefined;
   #fail: (error: Error) => void = () => undefined;
@@ -111,6 +117,34 @@ class Ends implements Channel {
     await this.#admit(Array.from({ length: crashing }, (_, index) => ({ to: to(index), id, text: "" })));
   }
 
+  /** Before the clock runs: each halted one handles one message, halts at the second, and has the third wait. */
+  async sendToOthers(): Promise<void> {
+    const { halted, idle } = this.#options;
+    const texts = halted > 0 ? ["hello", "halt", "wait"] : ["hello", "hello", "hello"];
+    const others = Array.from({ length: Math.max(halted, idle) }, (_, index) => haltedId(index));
+    for (let from = 0; from < others.length; from += OTHERS_AT_ONCE) {
+      const page = others.slice(from, from + OTHERS_AT_ONCE);
+      await this.#admitAll(page.flatMap((to) => texts.map((text, i) => ({ to, id: `${i}`, text }))));
+    }
+  }
+
+  /** One more message for the next few that are halted. */
+  async sendToHalted(): Promise<void> {
+    const { halted } = this.#options;
+    const count = Math.min(halted, HALTED_SENDS);
+    const request = Array.from({ length: count }, (_, i) => {
+      const n = this.#sentToHalted + i;
+      return { to: haltedId(n % halted), id: `m${n}`, text: "wait" };
+    });
+    this.#sentToHalted += count;
+    if (count > 0) await this.#admitAll(request).catch((error: Error) => this.#fail(error));
+  }
+
+  async #admitAll(request: Parameters<Admit>[0]): Promise<void> {
+    const outcome = await this.#admit(request);
+    if (outcome.kind !== "admitted") throw new Error(`not admitted: ${outcome.kind}`);
+  }
+
   /** Resolves when the last reply is delivered, with the time from the first send. */
   async run(): Promise<number> {
     const startMs = performance.now();
@@ -160,6 +194,14 @@ class Ends implements Channel {
 }
 
 const CRASH_EVERY_MS = 20;
+const OTHERS_AT_ONCE = 300;
+const HALTED_SEND_EVERY_MS = 20;
+/** Halted conversations that get a message each time: 500 messages a second together. */
+const HALTED_SENDS = 10;
+const SETTLED_WITHIN_MS = 120_000;
+const LOOK_EVERY_MS = 50;
+/** What waits of halted conversations may not stand in the inbox. */
+const INBOX_ENTRIES_MAX = 100;
 
 /** One in so many replies is timed. */
 const LATENCY_SAMPLE = 8;
@@ -169,27 +211,33 @@ const wireText = (sequence: number, inReplyTo: string | null, text: string): str
 
 const asBuffer = (bytes: Uint8Array): Buffer => Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
 
+const haltedId = (index: number) => ({ bot: haltingBot.name, channel: CHANNEL, conversation: `h${index}` });
+
 const messageText = (conversation: number, n: number): string => `message ${n} of conversation ${conversation}`;
 
 async function measure(options: BenchOptions): Promise<BenchResult> {
   const dataDir = mkdtempSync(join(tmpdir(), "colloquy-bench-"));
   const ends = new Ends(options);
   const { shards, durability } = options;
-  const bots = [foldBot, crashingBot];
-  const logLevel = options.crashing > 0 ? "error" : "warn";
+  const bots = [foldBot, crashingBot, haltingBot];
+  const logLevel = options.halted > 0 ? "fatal" : options.crashing > 0 ? "error" : "warn";
   const app = createApp({ bots, channels: [ends], port: 0, dataDir, shards, durability, logLevel });
   try {
     const info = await app.start();
     if (!info.ready) throw new Error("the runtime did not become ready");
     const redis = new Redis({ path: embeddedSocketPath(dataDir), maxRetriesPerRequest: 1 });
+    await ends.sendToOthers();
+    await untilSettled(info.url, redis, options);
     const before = await redisFigures(redis);
     const cpuBefore = process.cpuUsage();
     const crashes = setInterval(() => void ends.sendToCrashing(), CRASH_EVERY_MS);
-    const elapsedMs = await ends.run().finally(() => clearInterval(crashes));
+    const toHalted = setInterval(() => void ends.sendToHalted(), HALTED_SEND_EVERY_MS);
+    const elapsedMs = await ends.run().finally(() => [crashes, toHalted].forEach(clearInterval));
     const cpu = process.cpuUsage(cpuBefore);
     const nodeRssBytes = process.memoryUsage.rss();
     const after = await redisFigures(redis);
     await ends.checkFinalStates(redis);
+    await untilSettled(info.url, redis, options);
     redis.disconnect();
     const messagesPerSecond = Math.round((options.messages / elapsedMs) * 1000);
     return {
@@ -210,6 +258,20 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
   }
 }
 
+/** As many are halted as should be, and neither what they were sent nor anything else stands in the inbox. */
+async function untilSettled(url: string, redis: Redis, { halted, shards }: BenchOptions): Promise<void> {
+  const endMs = performance.now() + SETTLED_WITHIN_MS;
+  for (;;) {
+    const { open } = (await (await fetch(`${url}/admin/stats`)).json()) as { open: { halted?: number } };
+    const inboxes = Array.from({ length: shards }, (_, shard) => redis.xlen(shardKeys("colloquy", shard).inbox));
+    const entries = (await Promise.all(inboxes)).reduce((sum, count) => sum + count, 0);
+    const found = open.halted ?? 0;
+    if (found === halted && entries < INBOX_ENTRIES_MAX) return;
+    if (performance.now() > endMs) throw new Error(`${found} of ${halted} are halted, ${entries} entries in the inbox`);
+    await sleep(LOOK_EVERY_MS);
+  }
+}
+
 async function redisFigures(redis: Redis): Promise<{ rssBytes: number; aofBytes: number; cpuUs: number }> {
   const info = await redis.info();
   const figure = (name: string): number => Number(new RegExp(`^${name}:([\\d.]+)`, "m").exec(info)?.[1] ?? 0);
@@ -223,33 +285,70 @@ function median(results: readonly BenchResult[]): BenchResult {
   return results.toSorted((a, b) => a.messagesPerSecond - b.messagesPerSecond)[Math.floor(results.length / 2)]!;
 }
 
-/** Healthy conversations alone and beside crashing ones, in turn: what the latter cost the former. */
-async function isolation(options: BenchOptions, pairs: number): Promise<Isolation> {
-  const p99Ms = { alone: [] as number[], beside: [] as number[] };
+/** Healthy conversations alone and beside others, in turn: what those cost them. */
+async function inPairs(options: BenchOptions, { alone, beside }: Others, pairs: number): Promise<Pairs> {
+  const results = { alone: [] as BenchResult[], beside: [] as BenchResult[] };
   for (let pair = 1; pair <= pairs; pair += 1) {
-    for (const [name, crashing] of [
-      ["alone", 0],
-      ["beside", 1],
-    ] as const) {
-      const result = await measure({ ...options, crashing });
-      p99Ms[name].push(round1(result.p99Ms));
+    for (const name of ["alone", "beside"] as const) {
+      const result = await measure({ ...options, ...(name === "alone" ? alone : beside) });
+      results[name].push(result);
       const rate = result.messagesPerSecond.toLocaleString("en");
-      console.error(`pair ${pair} of ${pairs}, ${name}: p99 ${result.p99Ms.toFixed(1)} ms, ${rate} messages/s`);
+      const cpu = `${result.nodeUsPerMessage} + ${result.redisUsPerMessage}`;
+      console.error(
+        `pair ${pair} of ${pairs}, ${name}: p99 ${result.p99Ms.toFixed(1)} ms, ${rate} messages/s, CPU ${cpu} us`,
+      );
     }
   }
-  const ratios = p99Ms.beside.map((beside, i) => beside / p99Ms.alone[i]!).toSorted((a, b) => a - b);
-  return { ...options, p99Ms, p99Ratio: round1(ratios[Math.floor(ratios.length / 2)]!) };
+  const of = (figure: Figure) => ({ alone: results.alone.map(figure), beside: results.beside.map(figure) });
+  const messagesPerSecond = of((result) => result.messagesPerSecond);
+  const p99Ms = of((result) => round1(result.p99Ms));
+  return {
+    ...options,
+    ...beside,
+    messagesPerSecond,
+    messagesPerSecondRatio: medianRatio(messagesPerSecond),
+    p99Ms,
+    p99Ratio: medianRatio(p99Ms),
+    nodeUsPerMessage: of((result) => result.nodeUsPerMessage),
+    redisUsPerMessage: of((result) => result.redisUsPerMessage),
+  };
 }
 
-interface Isolation extends BenchOptions {
-  readonly p99Ms: { readonly alone: readonly number[]; readonly beside: readonly number[] };
-  /** Median over the pairs. */
+function medianRatio({ alone, beside }: BothWays): number {
+  const ratios = beside.map((figure, i) => figure / alone[i]!).toSorted((a, b) => a - b);
+  return Math.round(ratios[Math.floor(ratios.length / 2)]! * 100) / 100;
+}
+
+type Figure = (result: BenchResult) => number;
+
+/** Who else is there. */
+interface Others {
+  readonly alone: Partial<BenchOptions>;
+  readonly beside: Partial<BenchOptions>;
+}
+
+/** One figure for each pair. */
+interface BothWays {
+  readonly alone: readonly number[];
+  readonly beside: readonly number[];
+}
+
+/** Ratios are beside divided by alone, the median over the pairs. */
+interface Pairs extends BenchOptions {
+  readonly messagesPerSecond: BothWays;
+  readonly messagesPerSecondRatio: number;
+  readonly p99Ms: BothWays;
   readonly p99Ratio: number;
+  /** CPU time, which says more than throughput where the machine is shared. */
+  readonly nodeUsPerMessage: BothWays;
+  readonly redisUsPerMessage: BothWays;
 }
 
 interface Wanted {
-  readonly mode: "throughput" | "isolation";
+  readonly mode: "throughput" | "isolation" | "halted";
   readonly options: BenchOptions;
+  /** For the mode of that name. */
+  readonly halted: number;
   readonly runs: number;
   readonly json: boolean;
 }
@@ -265,23 +364,28 @@ function readOptions(): Wanted {
       durability: { type: "string", default: "always" },
       runs: { type: "string", default: "1" },
       mode: { type: "string", default: "throughput" },
+      halted: { type: "string", default: "10000" },
       json: { type: "boolean", default: false },
     },
   });
-  const whole = (name: "messages" | "conversations" | "window" | "shards" | "batch" | "runs"): number => {
+  const whole = (name: "messages" | "conversations" | "window" | "shards" | "batch" | "runs" | "halted"): number => {
     const value = Number(values[name]);
     if (!Number.isSafeInteger(value) || value < 1)
       throw new RangeError(`--${name} takes a whole number from 1, not ${values[name]}`);
     return value;
   };
   const { durability, mode } = values;
-  if (mode !== "throughput" && mode !== "isolation") throw new RangeError("--mode takes throughput or isolation");
+  if (mode !== "throughput" && mode !== "isolation" && mode !== "halted")
+    throw new RangeError("--mode takes throughput, isolation or halted");
   if (durability !== "always" && durability !== "everysec" && durability !== "none")
     throw new RangeError("--durability takes always, everysec or none");
   return {
     mode,
+    halted: whole("halted"),
     options: {
       crashing: 0,
+      halted: 0,
+      idle: 0,
       messages: whole("messages"),
       conversations: whole("conversations"),
       window: whole("window"),
@@ -295,9 +399,11 @@ function readOptions(): Wanted {
 }
 
 async function main(): Promise<void> {
-  const { mode, options, runs, json } = readOptions();
-  if (mode === "isolation") {
-    const result = await isolation(options, runs);
+  const { mode, options, halted, runs, json } = readOptions();
+  if (mode !== "throughput") {
+    const others: Others =
+      mode === "isolation" ? { alone: {}, beside: { crashing: 1 } } : { alone: { idle: halted }, beside: { halted } };
+    const result = await inPairs(options, others, runs);
     console.log(json ? JSON.stringify(result) : result);
     return;
   }

@@ -1,7 +1,7 @@
 // Fold bot: its state is a hash over all messages so far, and each reply carries it. A reply that is right proves that every
 // message before it was handled once and in order.
 
-import { type BotDefinition, defineBot } from "../src/index.ts";
+import { type BotDefinition, defineBot, TerminalError } from "../src/index.ts";
 
 export interface FoldState {
   readonly n: number;
@@ -35,5 +35,16 @@ export const crashingBot = defineBot<null>({
   initialState: () => null,
   onMessage() {
     throw new Error("on purpose");
+  },
+});
+
+/** Halts where it is told to; what comes after that waits. */
+export const haltingBot = defineBot<null>({
+  name: "halting",
+  version: 1,
+  initialState: () => null,
+  onMessage(state, message) {
+    if (message.text === "halt") throw new TerminalError("on purpose");
+    return state;
   },
 });

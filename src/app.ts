@@ -1,6 +1,6 @@
 // App: the composition root. Builds every stage, hands each its downstream, and gives them to the tree.
 
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import type { ConnectionOptions } from "bullmq";
 import { ActorSystem } from "../actors/actor-system.ts";
 import { Node } from "../actors/node.ts";
@@ -18,6 +18,7 @@ import type { App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
 import type { Admit } from "./channels/channel.ts";
 import { httpChannel } from "./channels/http-channel.ts";
 import { WEB_CHANNEL, webChannel } from "./channels/web-channel.ts";
+import { checkApp } from "./check-app.ts";
 import { checkBots } from "./check-bot.ts";
 import { packageVersion } from "./cli/package-version.ts";
 import { checkedState, decodeRecord } from "./codec/record-codec.ts";
@@ -38,19 +39,23 @@ import { type EmbeddedRedis, embeddedSocketPath, startEmbeddedRedis } from "./st
 import { shardKeys } from "./store/keys.ts";
 import { connectionOptions, type RedisAddress } from "./store/redis-connection.ts";
 import { RedisStore } from "./store/redis-store.ts";
+import { attributeRejections } from "./turn-attribution.ts";
+import { startWatchdog } from "./watchdog/watchdog.ts";
 
 /**
  * Builds an app; nothing runs, listens or connects before `start`.
  * @throws ConfigError an option or a bot cannot be used
  */
 export function createApp(options: AppOptions): App {
-  return createAppIn({ environment: systemEnvironment, counters: newCounters() }, options);
+  return createAppIn({ environment: systemEnvironment, counters: newCounters(), startWatchdog }, options);
 }
 
 /** What the runtime's own code sees of the world. */
 export interface AppWorld {
   readonly environment: Environment;
   readonly counters: Counters;
+  /** Absent where nobody wants the process to be ended. */
+  readonly startWatchdog?: typeof startWatchdog;
 }
 
 /** An app whose tree can be looked at, and shaken. */
@@ -90,16 +95,22 @@ class ColloquyApp implements AppWithTree {
   #embedded: EmbeddedRedis | null = null;
   #store: RedisStore | null = null;
   readonly #node: Node;
+  readonly #watch: AppWorld["startWatchdog"];
+  /** What guards the process from its bots. */
+  #unguard: (() => Promise<void>) | null = null;
   #lockWait: Promise<void> | null = null;
   #stopped: Promise<void> | null = null;
 
-  constructor(options: AppOptions, { environment, counters }: AppWorld) {
+  constructor(options: AppOptions, { environment, counters, startWatchdog: watch }: AppWorld) {
+    this.#watch = watch;
     const { bots, channels, children = [], ...settings } = options;
     this.#config = resolveConfig(settings);
     this.#environment = environment;
     this.#counters = counters;
     this.#bots = checkBots(bots);
-    this.#channels = byName(channels ?? [httpChannel(), webChannel()]);
+    const given = channels ?? [httpChannel(), webChannel()];
+    this.#channels = byName(given);
+    checkApp({ bots: this.#bots, channels: given, config: this.#config });
     this.#log = createLog({ level: this.#config.logLevel });
     this.crashed = new Promise((resolve) => {
       this.#crash = resolve;
@@ -132,7 +143,9 @@ class ColloquyApp implements AppWithTree {
   }
 
   async start(): Promise<AppInfo> {
-    await this.#root.start().catch((error: unknown) => {
+    this.#unguard ??= this.#guard();
+    await this.#root.start().catch(async (error: unknown) => {
+      await this.#unguard?.();
       throw causeOfStart(error);
     });
     await this.#ready();
@@ -145,6 +158,17 @@ class ColloquyApp implements AppWithTree {
       durability,
       ready: this.#ownership!.notReady === undefined,
       redis: { embedded: this.#config.redis === undefined, address: this.#store!.label, pid: this.#embedded?.pid },
+    };
+  }
+
+  /** A promise that a bot forgot ends nothing; a loop of a bot's without end, which nothing else could end, ends the process. */
+  #guard(): () => Promise<void> {
+    const { watchdogMs } = this.#config;
+    const unattribute = attributeRejections();
+    const watchdog = watchdogMs > 0 ? this.#watch?.({ limitMs: watchdogMs }) : undefined;
+    return async () => {
+      unattribute();
+      await watchdog?.stop();
     };
   }
 
@@ -184,6 +208,7 @@ class ColloquyApp implements AppWithTree {
     await this.#root.stop();
     await Promise.all(Array.from(this.#channels.values(), (channel) => channel.close?.()));
     this.#actors.stop();
+    await this.#unguard?.();
   }
 
   #createServer(): Server {
@@ -232,6 +257,7 @@ class ColloquyApp implements AppWithTree {
         facts: this.#ownership?.facts ?? null,
       }),
       inspector: () => this.#openOwnership.inspection,
+      operator: () => this.#openOwnership.operations,
     };
   }
 
@@ -373,6 +399,7 @@ class ColloquyApp implements AppWithTree {
       actors: this.#actors,
       store: () => this.#store!,
       node: () => this.#folder!.nodeId,
+      incarnation: randomUUID(),
       newHashKey: randomBytes(8),
       bot: (name) => this.#bot(name),
       channel: (name) => this.#channels.get(name),

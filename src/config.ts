@@ -10,6 +10,7 @@
 
 import { isIP } from "node:net";
 import { z } from "zod";
+import { ORDER_MODES, type OrderOptions } from "./channels/order-options.ts";
 import { nearest, problem, refuse, shown } from "./config-problems.ts";
 import type { ConfigError } from "./errors.ts";
 import { checkNamespace } from "./store/keys.ts";
@@ -46,6 +47,11 @@ const oneOf = <const Words extends readonly [string, ...string[]]>(
     .enum(words, { error: `one of ${words.join(", ")}` })
     .default(fallback)
     .describe(about);
+/** Of no use, or another default, in some settings of another key: what is not given stays undefined. */
+const maybe = (number: z.ZodDefault<z.ZodInt>) => {
+  const { description = "" } = number;
+  return number.unwrap().optional().describe(description);
+};
 const text = (error: string, isUsable: (value: string) => boolean) => z.string({ error }).refine(isUsable, { error });
 
 const HOSTS = "host names or addresses without port, separated by commas";
@@ -75,10 +81,27 @@ const schema = z.strictObject({
   deliverTo: text("an http or https URL without user and password", isHttpUrl)
     .optional()
     .describe("where replies are posted; without it they are read from the transcript"),
-  order: z
-    .enum(["arrival"], { error: '"arrival"; contiguous and monotonic come with a later version' })
-    .default("arrival")
-    .describe("what decides the order of a conversation's messages"),
+  order: oneOf(ORDER_MODES, "arrival", "what decides the order of a conversation's messages"),
+  gapTimeoutMs: maybe(
+    ms(3 * SECOND_MS, 1, 7 * DAY_MS, "order contiguous: how long a gap is waited for; 3000 if not set"),
+  ),
+  settleMs: maybe(
+    ms(
+      0,
+      0,
+      7 * DAY_MS,
+      "how long lower numbers are waited for: contiguous, at first, 500 if not set; monotonic, always, 0",
+    ),
+  ),
+  maxHeld: maybe(count(64, 1, 100_000, "order contiguous and monotonic: messages held back at most; 64 if not set")),
+  firstSequence: maybe(
+    count(
+      1,
+      0,
+      Number.MAX_SAFE_INTEGER,
+      "order contiguous: number of the first message; the lowest that comes if not set",
+    ),
+  ),
   httpSecret: text(`a secret of at least ${HTTP_SECRET_BYTES_MIN} bytes`, isSecretOf(HTTP_SECRET_BYTES_MIN))
     .optional()
     .describe("key of the signature that webhook requests then need, e.g. from: openssl rand -hex 32"),
@@ -107,6 +130,18 @@ const schema = z.strictObject({
   dedupeMs: ms(600_000, SECOND_MS, 30 * DAY_MS, "how long a repeat of a message id is recognised"),
   transcriptMs: ms(30 * DAY_MS, 60_000, 3_650 * DAY_MS, "how long a transcript is kept after its last line"),
   drainSliceMs: ms(5, 1, SECOND_MS, "longest time one conversation keeps the thread before others have their turn"),
+  spillMs: ms(
+    2 * SECOND_MS,
+    1,
+    10 * 60_000,
+    "how long a message may wait in the inbox before it is moved to its conversation's own list",
+  ),
+  watchdogMs: ms(
+    10 * SECOND_MS,
+    0,
+    HOUR_MS,
+    "CPU time that one handler may keep the thread before the process is ended; 0 for ever",
+  ),
 
   // the port
   headerBytesMax: bytes(16 * KIB, 4 * KIB, "path and headers of one request; over it 431"),
@@ -134,6 +169,16 @@ const schema = z.strictObject({
   admissionBytesMax: bytes(16 * MIB, 8 * KIB, "what waits in memory to be appended, per shard; over it 503"),
 
   // conversations
+  mailboxMax: count(1_024, 1, 1_000_000, "messages of one conversation that wait in memory; more go to its list"),
+  mailboxBytesMax: bytes(1 * MIB, 8 * KIB, "the same in bytes"),
+  waitingMax: count(1_000, 2, 1_000_000, "messages on one conversation's waiting list; at it webhooks answer 429"),
+  waitingBytesMax: bytes(4 * MIB, 8 * KIB, "the same in bytes"),
+  suspectGroupMax: count(
+    64,
+    1,
+    1_024,
+    "conversations that run together after the process ended twice, to find the one that ends it",
+  ),
   dedupeMax: count(4_096, 1, 1_000_000, "message ids remembered per conversation"),
   readAheadBytesMax: bytes(16 * MIB, 8 * KIB, "inbox entries in memory per shard; over it the reader waits"),
   runningTurnsMax: count(1_024, 1, 1_000_000, "handlers that run at once in this process"),
@@ -141,6 +186,10 @@ const schema = z.strictObject({
   residentsMax: count(100_000, 1, 10_000_000, "conversations in memory"),
   residentBytesMax: bytes(512 * MIB, MIB, "states of the conversations in memory"),
   stateBytesMax: bytes(1 * MIB, KIB, "one conversation's state"),
+  stepsMax: count(100, 1, 10_000, "steps of one turn"),
+  journalBytesMax: bytes(256 * KIB, KIB, "results of the steps of one turn together"),
+  sendsMax: count(100, 1, 10_000, "messages that one turn sends to other conversations"),
+  hopsMax: count(32, 1, 1_000, "sends that may follow from one another; one more becomes a dead letter"),
 
   // commit
   uncommittedTurnsMax: count(256, 1, 100_000, "turns of one conversation that wait for their commit"),
@@ -169,7 +218,7 @@ const schema = z.strictObject({
 export type Config = Readonly<z.output<typeof schema>>;
 export type ConfigKey = keyof Config;
 /** Settings of the http channel that `colloquy start` makes; code gives them to `httpChannel` itself. */
-export type HttpKey = "deliverTo" | "order" | "httpSecret";
+export type HttpKey = "deliverTo" | "order" | "httpSecret" | keyof OrderOptions;
 /** Options as code gives them: any of the other keys; undefined means not given. */
 export type ConfigOptions = { readonly [Key in Exclude<ConfigKey, HttpKey>]?: Config[Key] | undefined };
 /** Values as texts, by key: what a command line gives. */
@@ -178,10 +227,20 @@ export type EnvironmentVariables = Readonly<Record<string, string | undefined>>;
 
 export const CONFIG_KEYS = Object.keys(schema.shape) as readonly ConfigKey[];
 const DEFAULTS: Config = schema.parse({});
+const NUMBERS: ReadonlySet<ConfigKey> = new Set(
+  CONFIG_KEYS.filter((key) => {
+    const { def } = schema.shape[key];
+    return (def.type === "default" || def.type === "optional") && def.innerType.def.type === "number";
+  }),
+);
 const SECRETS: ReadonlySet<ConfigKey> = new Set(["httpSecret", "adminToken"]);
 const HTTP_OPTIONS: Readonly<Record<HttpKey, string>> = {
   deliverTo: "deliverTo",
   order: "order",
+  gapTimeoutMs: "gapTimeoutMs",
+  settleMs: "settleMs",
+  maxHeld: "maxHeld",
+  firstSequence: "firstSequence",
   httpSecret: "secret",
 };
 /** Options of createApp that are no part of Config: known when a slip of the keyboard looks for its neighbour. */
@@ -268,7 +327,7 @@ function listFromText(value: string): unknown {
 /** What is no plain decimal number stays a text, which the schema then refuses with the right words. */
 function fromText(key: ConfigKey, value: string): unknown {
   if (Array.isArray(DEFAULTS[key])) return listFromText(value);
-  return typeof DEFAULTS[key] === "number" && /^-?\d{1,16}(?:\.\d{1,16})?$/.test(value) ? Number(value) : value;
+  return NUMBERS.has(key) && /^-?\d{1,16}(?:\.\d{1,16})?$/.test(value) ? Number(value) : value;
 }
 
 /** The flag of `colloquy start` that sets a key; secrets have none (G3). */
@@ -345,12 +404,18 @@ const FITS: readonly { readonly into: ConfigKey; readonly what: string; size(con
   { into: "admissionBytesMax", what: "entryBytesMax", size: (c) => c.entryBytesMax },
   { into: "inboxBytesMax", what: "entryBytesMax", size: (c) => c.entryBytesMax },
   { into: "readAheadBytesMax", what: "entryBytesMax", size: (c) => c.entryBytesMax },
+  ...(["mailboxBytesMax", "waitingBytesMax"] as const).map((into) => ({
+    into,
+    what: `messageBytesMax + ${ENTRY_OVERHEAD_BYTES} for its ids and frame`,
+    size: (c: Config) => c.messageBytesMax + ENTRY_OVERHEAD_BYTES,
+  })),
   { into: "residentBytesMax", what: "stateBytesMax", size: (c) => c.stateBytesMax },
   { into: "turnReplyBytesMax", what: "replyBytesMax", size: (c) => c.replyBytesMax },
   {
     into: "commitBytesMax",
-    what: "stateBytesMax + messageBytesMax + the larger of uncommittedBytesMax and turnReplyBytesMax",
-    size: (c) => c.stateBytesMax + c.messageBytesMax + Math.max(c.uncommittedBytesMax, c.turnReplyBytesMax),
+    what: "stateBytesMax + journalBytesMax + messageBytesMax + the larger of uncommittedBytesMax and turnReplyBytesMax",
+    size: (c) =>
+      c.stateBytesMax + c.journalBytesMax + c.messageBytesMax + Math.max(c.uncommittedBytesMax, c.turnReplyBytesMax),
   },
   { into: "laneBacklogMax", what: "repliesMax", size: (c) => c.repliesMax },
   { into: "laneBacklogBytesMax", what: "turnReplyBytesMax", size: (c) => c.turnReplyBytesMax },

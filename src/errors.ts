@@ -104,7 +104,7 @@ export class CodecError extends ColloquyError {
   readonly code = "ERR_CODEC";
 }
 
-/** A bot handed over something that is not plain JSON data, or more than a bound allows. The turn was not committed. */
+/** A bot handed over something that cannot be used, or more than a bound allows. The turn was not committed. */
 export class TurnOutputError extends ColloquyError {
   readonly code = "ERR_TURN_OUTPUT";
 }
@@ -117,6 +117,40 @@ export class TurnEndedError extends ColloquyError {
 /** A handler ran longer than `handlerTimeoutMs`; its late result is ignored and the message runs again. */
 export class HandlerTimeoutError extends ColloquyError {
   readonly code = "ERR_HANDLER_TIMEOUT";
+}
+
+/** A try of a step ran longer than its `timeout`. Its effect may have happened all the same: pass it an idempotency key. */
+export class StepTimeoutError extends ColloquyError {
+  readonly code = "ERR_STEP_TIMEOUT";
+}
+
+/**
+ * A re-run of a turn asked for other steps than its journal holds, so the handler does not do the same each time. Nothing new was
+ * done. An ordinary failure, tried again: the version of the bot that began the turn may be the one that can end it.
+ */
+export class StepMismatchError extends ColloquyError {
+  readonly code = "ERR_STEP_MISMATCH";
+  /** The name that the journal holds. */
+  readonly journaled: string;
+  /** The name that was asked for; null if the turn ended without asking. */
+  readonly asked: string | null;
+
+  constructor(journaled: string, asked: string | null, message: string) {
+    super(message);
+    this.journaled = journaled;
+    this.asked = asked;
+  }
+}
+
+/** A promise that a handler started and did not await was rejected. `reason` is what with, and may hold a user's text. */
+export class FloatingRejectionError extends ColloquyError {
+  readonly code = "ERR_FLOATING_REJECTION";
+  readonly reason: unknown;
+
+  constructor(reason: unknown, message: string) {
+    super(message);
+    this.reason = reason;
+  }
 }
 
 /** Thrown by a bot: this message can never succeed, do not try it again. */

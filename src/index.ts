@@ -16,6 +16,7 @@ export type {
   WebhookHeaders,
 } from "./channels/channel.ts";
 export { type HttpChannelOptions, httpChannel } from "./channels/http-channel.ts";
+export type { OrderMode, OrderOptions } from "./channels/order-options.ts";
 export { type WebChannelOptions, webChannel } from "./channels/web-channel.ts";
 export { ConfigProblemsError } from "./config-problems.ts";
 export {
@@ -32,6 +33,7 @@ export {
   type TurnContext,
   type TurnLog,
 } from "./domain/bot.ts";
+export type { ExternalOrder } from "./domain/external-order.ts";
 export type { ConversationId } from "./domain/ids.ts";
 export type { Delivery, Inbound, RenderInput, Reply } from "./domain/message.ts";
 export type { Plain } from "./domain/plain-data.ts";
@@ -45,9 +47,12 @@ export {
   DataFolderError,
   EmbeddedRedisError,
   type EmbeddedRedisReason,
+  FloatingRejectionError,
   HandlerTimeoutError,
   NotAvailableError,
   ReceiveTimeoutError,
+  StepMismatchError,
+  StepTimeoutError,
   StoreCorruptError,
   StoreHangError,
   StoreNotReadyError,

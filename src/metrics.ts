@@ -25,6 +25,16 @@ export interface Counters {
   delivered: number;
   failedDeliveries: number;
   deadLetters: number;
+  /** Messages that failed for good. */
+  poisoned: number;
+  /** Conversations that halted. */
+  halts: number;
+  /** Numbers of the outside, or runs of them, that were found missing. */
+  gaps: number;
+  /** Messages moved to a waiting list. */
+  moved: number;
+  /** Promises that a turn had left behind and that were rejected after its end. */
+  strayRejections: number;
   readonly timings: Timings;
 }
 
@@ -93,6 +103,11 @@ export function newCounters(): Counters {
     delivered: 0,
     failedDeliveries: 0,
     deadLetters: 0,
+    poisoned: 0,
+    halts: 0,
+    gaps: 0,
+    moved: 0,
+    strayRejections: 0,
     timings: {
       admission: new Durations(),
       turn: new Durations(),
@@ -116,6 +131,7 @@ export type GaugeName =
   | "ready"
   | "shards"
   | "residents"
+  | "open"
   | "uncommitted"
   | "lanes"
   | "inboxBytes"
@@ -170,6 +186,17 @@ export const COUNTERS: Readonly<Record<CountName, MetricSpec>> = {
   },
   failedDeliveries: counter("deliveries_failed", "Attempts at sending a reply that failed or stayed unclear"),
   deadLetters: counter("dead_letters", "Messages and replies set aside by this process"),
+  poisoned: counter(
+    "messages_poisoned",
+    "Messages that failed for good: their conversation halted, or they became dead letters",
+  ),
+  halts: counter("conversations_halted", "Conversations that halted, for whatever reason"),
+  gaps: counter("gaps", "Missing numbers of the outside whose time was up"),
+  strayRejections: counter(
+    "turn_stray_rejections",
+    "Promises of bots that nobody waited for, rejected after their turn",
+  ),
+  moved: counter("messages_moved", "Messages moved to a waiting list, since their conversation could not take them"),
 };
 
 export const HISTOGRAMS: Readonly<Record<keyof Timings, MetricSpec>> = {
@@ -203,6 +230,10 @@ export const GAUGES: Readonly<Record<GaugeName, MetricSpec>> = {
   ready: gauge("ready", "", "1 while messages are admitted"),
   shards: { ...gauge("shards", "", "Shards by the state that they have on this node"), labels: ["state"] },
   residents: { ...gauge("conversations_resident", "", "Conversations in memory by what they do"), labels: ["state"] },
+  open: {
+    ...gauge("conversations_open", "", "Conversations with something unfinished, in memory or not, by state"),
+    labels: ["state"],
+  },
   uncommitted: gauge("conversations_uncommitted", "", "Conversations with work that no commit has confirmed yet"),
   lanes: {
     ...gauge("lanes", "", "Lanes in memory by state: all that do not flow, and flowing ones used lately"),

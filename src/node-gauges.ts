@@ -1,6 +1,8 @@
 // Node gauges: how a node stands, as numbers for /metrics. Summed over the shards that it owns, so that nodes can be added up.
 
-import { ACTIVITIES, type ShardView } from "./admin/inspector.ts";
+import type { ShardView } from "./admin/inspector.ts";
+import { OPEN_STATES } from "./admin/open-counts.ts";
+import { CONVERSATION_STATES } from "./codec/open-codec.ts";
 import type { Config } from "./config.ts";
 import type { GaugeValues } from "./metrics.ts";
 import type { StoreFacts } from "./store/shard-store.ts";
@@ -48,14 +50,18 @@ function redisGauges({ isUp, facts }: ReturnType<GaugeSources["redis"]>): GaugeV
   };
 }
 
-/** What is stored is left out while Redis does not tell it of every shard: a part of a sum looks like a fall. */
+/** What is stored is left out while it is not known of every shard: a part of a sum looks like a fall. */
 export function shardGauges(shards: readonly ShardView[], config: GaugeSources["config"]): GaugeValues {
   const owned = shards.filter(({ memory }) => memory !== null);
   const memory = owned.map((shard) => shard.memory!);
   const stored = owned.flatMap((shard) => shard.stored ?? []);
+  const open = memory.flatMap((shard) => shard.open ?? []);
   return {
     shards: counted(SHARD_STATES, (state) => shards.filter(({ lease }) => lease.kind === state).length),
-    residents: counted(ACTIVITIES, (state) => total(memory.map(({ conversations }) => conversations[state]))),
+    residents: counted(CONVERSATION_STATES, (state) => total(memory.map(({ conversations }) => conversations[state]))),
+    ...(open.length === owned.length && {
+      open: counted(OPEN_STATES, (state) => total(open.map((counts) => counts[state]))),
+    }),
     lanes: counted(LANE_STATES, (state) => total(memory.map(({ lanes }) => lanes[state]))),
     uncommitted: total(memory.map(({ uncommitted }) => uncommitted)),
     readAheadBytes: total(memory.map(({ readAheadBytes }) => readAheadBytes)),

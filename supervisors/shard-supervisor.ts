@@ -3,6 +3,7 @@
 //   shard-07 (rest_for_one)
 //     committer       the one writer; started again, it takes a new epoch, and everything behind it is made anew
 //     lanes           read back from the outbox
+//     timers          moves what is due into the inbox
 //     conversations   loaded on demand; a single one that crashes is replaced by itself
 //     reader          goes on where it was
 //     retry-worker    BullMQ's worker
@@ -19,6 +20,8 @@ export type StartPart = (failed: PartFailed) => RunningPart | Promise<RunningPar
 /** A read under way ends within a quarter of a second. */
 const READER_SHUTDOWN_MS = 1_500;
 const WAKE_UPS_SHUTDOWN_MS = 1_000;
+/** A command of Redis has 2 s. */
+const TIMERS_SHUTDOWN_MS = 2_500;
 
 export function shardSupervisor(id: string, shard: Shard, drainMs: number): SupervisorSpec {
   return {
@@ -32,6 +35,7 @@ export function shardSupervisor(id: string, shard: Shard, drainMs: number): Supe
         (failed) => shard.startLanes(failed),
         () => shard.parts.lanes,
       ),
+      part("timers", TIMERS_SHUTDOWN_MS, (failed) => shard.startTimers(failed)),
       family(
         "conversations",
         drainMs / 2,

@@ -44,6 +44,8 @@ describe("defaults", () => {
       dedupeMs: 600_000,
       transcriptMs: 2_592_000_000,
       drainSliceMs: 5,
+      spillMs: 2_000,
+      watchdogMs: 10_000,
       headerBytesMax: 16_384,
       connectionsMax: 10_000,
       requestTimeoutMs: 15_000,
@@ -60,6 +62,11 @@ describe("defaults", () => {
       entryBytesMax: 1_048_576,
       inboxBytesMax: 67_108_864,
       admissionBytesMax: 16_777_216,
+      mailboxMax: 1_024,
+      mailboxBytesMax: 1_048_576,
+      waitingMax: 1_000,
+      waitingBytesMax: 4_194_304,
+      suspectGroupMax: 64,
       dedupeMax: 4_096,
       readAheadBytesMax: 16_777_216,
       runningTurnsMax: 1_024,
@@ -67,6 +74,10 @@ describe("defaults", () => {
       residentsMax: 100_000,
       residentBytesMax: 536_870_912,
       stateBytesMax: 1_048_576,
+      stepsMax: 100,
+      journalBytesMax: 262_144,
+      sendsMax: 100,
+      hopsMax: 32,
       uncommittedTurnsMax: 256,
       uncommittedBytesMax: 1_048_576,
       commitKeysMax: 4_000,
@@ -188,7 +199,27 @@ describe("refusals", () => {
     expect(refusal({ constructor: 1, toString: 2 })).toHaveLength(2);
   });
 
+  test("the order's numbers are numbers as flag and variable, and absent if not given", () => {
+    const flags = { order: "contiguous", gapTimeoutMs: "250", firstSequence: "0" };
+    expect(resolveConfig({}, { COLLOQUY_MAX_HELD: "9", COLLOQUY_SETTLE_MS: "0" }, flags)).toMatchObject({
+      order: "contiguous",
+      gapTimeoutMs: 250,
+      settleMs: 0,
+      maxHeld: 9,
+      firstSequence: 0,
+    });
+    const { gapTimeoutMs, settleMs, maxHeld, firstSequence } = resolveConfig({});
+    expect([gapTimeoutMs, settleMs, maxHeld, firstSequence]).toEqual([undefined, undefined, undefined, undefined]);
+    expect(refusal({}, { COLLOQUY_MAX_HELD: "0", COLLOQUY_SETTLE_MS: "1s" })).toEqual([
+      'settleMs: COLLOQUY_SETTLE_MS is "1s", not a whole number of ms from 0 to 604800000 (how long lower numbers are waited for: contiguous, at first, 500 if not set; monotonic, always, 0)',
+      "maxHeld: COLLOQUY_MAX_HELD is 0, not a whole number from 1 to 100000 (order contiguous and monotonic: messages held back at most; 64 if not set)",
+    ]);
+  });
+
   test("settings of the http channel are refused as options, with the place where they go", () => {
+    expect(refusal({ settleMs: 5 })).toEqual([
+      "settleMs: is an option of the http channel (channels: [httpChannel({ settleMs })])",
+    ]);
     expect(refusal({ httpSecret: "0123456789abcdef" })).toEqual([
       "httpSecret: is an option of the http channel (channels: [httpChannel({ secret })])",
     ]);
@@ -226,9 +257,9 @@ describe("refusals", () => {
     expect(refusal({}, { REDIS_URL: "" })[0]).toContain("redis: REDIS_URL is empty");
   });
 
-  test("an order that comes later says so", () => {
-    expect(refusal({}, {}, { order: "contiguous" })[0]).toBe(
-      'order: --order is "contiguous", not "arrival"; contiguous and monotonic come with a later version (what decides the order of a conversation\'s messages; default arrival)',
+  test("an order that is none is refused with those that are", () => {
+    expect(refusal({}, {}, { order: "sorted" })[0]).toBe(
+      'order: --order is "sorted", not one of arrival, contiguous, monotonic (what decides the order of a conversation\'s messages; default arrival)',
     );
   });
 
@@ -263,7 +294,14 @@ describe("bounds that must fit into each other", () => {
     ["readAheadBytesMax", { readAheadBytesMax: 1_000_000 }, "less than entryBytesMax"],
     ["inboxBytesMax", { inboxBytesMax: 1_000_000 }, "less than entryBytesMax"],
     ["turnReplyBytesMax", { turnReplyBytesMax: 60_000 }, "less than replyBytesMax"],
-    ["commitBytesMax", { commitBytesMax: 2_000_000 }, "less than stateBytesMax + messageBytesMax + the larger of"],
+    [
+      "commitBytesMax",
+      { commitBytesMax: 2_000_000 },
+      "less than stateBytesMax + journalBytesMax + messageBytesMax + the larger of",
+    ],
+    ["commitBytesMax", { journalBytesMax: 2_097_152 }, "less than stateBytesMax + journalBytesMax"],
+    ["mailboxBytesMax", { mailboxBytesMax: 262_144 }, "less than messageBytesMax + 4096"],
+    ["waitingBytesMax", { waitingBytesMax: 262_144 }, "less than messageBytesMax + 4096"],
     ["laneBacklogMax", { laneBacklogMax: 99 }, "less than repliesMax"],
     ["laneBacklogBytesMax", { laneBacklogBytesMax: 1_000_000 }, "less than turnReplyBytesMax"],
     ["outboxBytesMax", { outboxBytesMax: 4_000_000 }, "less than commitBytesMax"],

@@ -34,11 +34,13 @@ function shard(over: Partial<ShardView> = {}): ShardView {
       clean: false,
       inboxBytes: 100,
       deadLetters: { count: 2, bytes: 300 },
+      uncleanEnds: 0,
     },
     memory: {
       commit: 7,
       uncommitted: 1,
-      conversations: { idle: 1, waiting: 2, running: 3, failing: 4, crashed: 6, quarantined: 5 },
+      conversations: { idle: 1, active: 2, held: 3, halted: 4, quarantined: 5 },
+      open: { active: 1, held: 2, halted: 3, quarantined: 4 },
       lanes: { flowing: 6, retrying: 7, halted: 8, closed: 9 },
       readAheadBytes: 10,
       outboxBytes: 11,
@@ -110,7 +112,8 @@ describe("gauges of a node", () => {
     const standby = shard({ shard: 2, lease: { kind: "standby", owner: "n2" }, memory: null });
     expect(shardGauges([shard(), shard({ shard: 1 }), standby], BOUNDS)).toEqual({
       shards: { starting: 0, standby: 1, opening: 0, owned: 2, closing: 0, halted: 0 },
-      residents: { idle: 2, waiting: 4, running: 6, failing: 8, crashed: 12, quarantined: 10 },
+      residents: { idle: 2, active: 4, held: 6, halted: 8, quarantined: 10 },
+      open: { active: 2, held: 4, halted: 6, quarantined: 8 },
       lanes: { flowing: 12, retrying: 14, halted: 16, closed: 18 },
       uncommitted: 2,
       readAheadBytes: 20,
@@ -127,6 +130,11 @@ describe("gauges of a node", () => {
     expect(gauges).not.toHaveProperty("inboxBytes");
     expect(gauges).not.toHaveProperty("deadLettersStored");
     expect(gauges.readAheadBytes).toBe(20);
+  });
+
+  test("leave out what is open while one shard's is not counted", () => {
+    const uncounted = { ...shard().memory!, open: null };
+    expect(shardGauges([shard(), shard({ shard: 1, memory: uncounted })], BOUNDS)).not.toHaveProperty("open");
   });
 
   test("every gauge of the table is given by a node that works, and only those that can be by one that starts", async () => {

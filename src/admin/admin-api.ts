@@ -1,31 +1,34 @@
-// Admin API: what an operator reads of a node, as JSON. The guard stands before it (ingress/admin-route.ts); a route more is one
-// line in the table below.
+// Admin API: what an operator reads of a node and asks of it, as JSON. The guard stands before it (ingress/admin-route.ts), and a verb
+// takes a body of type application/json, which no page of another site can send unasked; a route more is one line in the table below.
 //
 // Invariants
 //   J1. Payload (states, messages, replies) is given only to whom asks for it: `?state=1`, `?payload=1`.
 //   J2. Every list is a page with `next`, which is null after the last; a token of another list, or of none, is 400.
+//   J3. A verb selects by names, by a filter, or by the word "all"; what it does is in the log, with who asked.
 
 import type { TreeNode } from "../../supervisors/tree.ts";
-import { checkedState, type DecodedRecord } from "../codec/record-codec.ts";
+import { CONVERSATION_STATES } from "../codec/open-codec.ts";
 import { NAME_PATTERN } from "../domain/ids.ts";
-import { formatBorn, formatEntryId, parseEntryId } from "../domain/position.ts";
-import { CodecError } from "../errors.ts";
 import type { AdminAnswer, AdminRequest, AdminRoute } from "../ingress/admin-route.ts";
 import type { Problem } from "../ingress/problem.ts";
 import type { Readiness } from "../ingress/server.ts";
 import type { Counters } from "../metrics.ts";
-import { shardTag } from "../store/keys.ts";
 import type { StoreFacts } from "../store/shard-store.ts";
+import { detailJson, haltedJson, letterJson, shardJson, viewJson } from "./admin-json.ts";
+import type { ConversationView, Inspector, MemoryState, ShardView } from "./inspector.ts";
+import { isProblem, parseExpressions, parseRedrive, parseResolve } from "./operation-request.ts";
+import type { HaltVerb, Operator } from "./operator.ts";
 import {
-  ACTIVITIES,
-  type ConversationDetail,
-  type ConversationFilter,
-  type ConversationView,
-  type DeadLetterPlace,
-  type DeadLetterView,
-  type Inspector,
-  type ShardView,
-} from "./inspector.ts";
+  deadLetterName,
+  memoryToken,
+  openToken,
+  readDeadLetterPlace,
+  readMemoryToken,
+  readOpenToken,
+  readStoredToken,
+  storedToken,
+} from "./places.ts";
+import type { Condition, Where } from "./where.ts";
 
 export interface AdminSources {
   readonly version: string;
@@ -46,16 +49,21 @@ export interface AdminSources {
   readonly tree: () => TreeNode;
   /** @throws StoreNotReadyError while there is nothing to look at */
   readonly inspector: () => Inspector;
+  /** @throws StoreNotReadyError as `inspector` */
+  readonly operator: () => Operator;
 }
 
 export function adminRoutes(sources: AdminSources): readonly AdminRoute[] {
-  const { inspector } = sources;
+  const { inspector, operator } = sources;
   return [
     { method: "GET", path: "/admin/stats", answer: () => stats(sources) },
     { method: "GET", path: "/admin/tree", answer: async () => ({ json: sources.tree() }) },
     { method: "GET", path: "/admin/conversations", answer: (request) => conversations(inspector(), request) },
     { method: "GET", path: CONVERSATION_PATH, answer: (request) => conversation(inspector(), request) },
     { method: "GET", path: "/admin/dead-letters", answer: (request) => deadLetters(inspector(), request) },
+    { method: "POST", path: "/admin/conversations/retry", answer: (request) => resolve("retry", operator(), request) },
+    { method: "POST", path: "/admin/conversations/skip", answer: (request) => resolve("skip", operator(), request) },
+    { method: "POST", path: "/admin/dead-letters/redrive", answer: (request) => redrive(operator(), request) },
   ];
 }
 
@@ -63,7 +71,10 @@ const CONVERSATION_PATH = "/admin/conversations/:bot/:channel/:conversation";
 const LIMIT_DEFAULT = 50;
 const LIMIT_MAX = 200;
 const LANE_STATES = ["lane-retrying", "lane-halted", "lane-closed"] as const;
-const LISTED_STATES = [...ACTIVITIES, ...LANE_STATES];
+const LISTED_STATES: readonly MemoryState[] = [...CONVERSATION_STATES, ...LANE_STATES];
+/** Where conversations are looked for. */
+const PLACES = ["index", "memory", "stored"] as const;
+type Place = (typeof PLACES)[number];
 
 async function stats(sources: AdminSources): Promise<AdminAnswer> {
   const { ready, reason } = sources.readiness();
@@ -81,6 +92,7 @@ async function stats(sources: AdminSources): Promise<AdminAnswer> {
       durability: sources.durability,
       residents: total(inMemory.flatMap(({ conversations }) => Object.values(conversations))),
       conversations: summed(inMemory.map((memory) => memory.conversations)),
+      open: summed(inMemory.flatMap(({ open }) => open ?? [])),
       uncommitted: total(inMemory.map(({ uncommitted }) => uncommitted)),
       lanes: summed(inMemory.map(({ lanes }) => lanes)),
       readAheadBytes: total(inMemory.map(({ readAheadBytes }) => readAheadBytes)),
@@ -107,125 +119,114 @@ function factsJson({ version, role, config, usedMemoryBytes, maxMemoryBytes }: S
   return { version, role, usedMemoryBytes, maxMemoryBytes, config };
 }
 
-function shardJson({ shard, lease, stored, memory }: ShardView) {
-  return {
-    id: shardName(shard),
-    state: lease.kind,
-    reason: lease.reason ?? null,
-    owner: stored?.node ?? lease.owner ?? null,
-    epoch: stored?.epoch ?? null,
-    commit: memory?.commit ?? stored?.n ?? null,
-    leaseRemainingMs: stored?.leaseRemainingMs ?? null,
-    inboxBytes: stored?.inboxBytes ?? null,
-    deadLetters: stored?.deadLetters ?? null,
-    uncommitted: memory?.uncommitted ?? null,
-    conversations: memory?.conversations ?? null,
-    lanes: memory?.lanes ?? null,
-    readAheadBytes: memory?.readAheadBytes ?? null,
-    outboxBytes: memory?.outboxBytes ?? null,
-  };
-}
-
 async function conversations(inspector: Inspector, { query }: AdminRequest): Promise<AdminAnswer> {
   const limit = readLimit(query.limit);
   if (limit === null) return { problem: BAD_LIMIT };
-  const filter = readFilter(query);
-  if ("status" in filter) return { problem: filter };
-  const isStored = filter.state === undefined;
-  const after = readToken(query.after, isStored ? "s" : "m");
-  if (after === null) return { problem: BAD_AFTER };
-  const { items, next } = isStored
-    ? await inspector.stored(filter, limit, after)
-    : inspector.inMemory(filter, limit, after);
-  return {
-    json: { conversations: items.map(viewJson), next: next === null ? null : tokenOf(isStored ? "s" : "m", next) },
+  const asked = readList(query);
+  if (isProblem(asked)) return { problem: asked };
+  const page = await readPage(inspector, asked, limit, query.after);
+  if (page === null) return { problem: BAD_AFTER };
+  return { json: { conversations: page.items.map(viewJson), next: page.next } };
+}
+
+interface TextPage {
+  readonly items: readonly ConversationView[];
+  readonly next: string | null;
+}
+
+/** Null for a token that is not of this list (J2). */
+async function readPage(
+  inspector: Inspector,
+  { from, state, where }: AskedList,
+  limit: number,
+  after: unknown,
+): Promise<TextPage | null> {
+  const read = <At>(readToken: (token: string) => At | null): At | undefined | null => {
+    if (after === undefined) return undefined;
+    return typeof after === "string" ? readToken(after) : null;
   };
+  const paged = <At>(
+    { items, next }: { readonly items: readonly ConversationView[]; readonly next: At | null },
+    token: (at: At) => string,
+  ): TextPage => ({ items, next: next === null ? null : token(next) });
+  switch (from) {
+    case "index": {
+      const at = read(readOpenToken);
+      return at === null ? null : paged(await inspector.open(withState(where, state), limit, at), openToken);
+    }
+    case "memory": {
+      const at = read(readMemoryToken);
+      return at === null ? null : paged(inspector.inMemory(state, where, limit, at), memoryToken);
+    }
+    case "stored": {
+      const at = read(readStoredToken);
+      return at === null ? null : paged(await inspector.stored(where, limit, at), storedToken);
+    }
+  }
 }
 
 async function conversation(inspector: Inspector, { params, query }: AdminRequest): Promise<AdminAnswer> {
   const { bot = "", channel = "", conversation: name = "" } = params;
-  const withState = readSwitch(query.state);
-  if (withState === null) return { problem: badSwitch("state") };
+  const state = readSwitch(query.state);
+  if (state === null) return { problem: badSwitch("state") };
+  const payload = readSwitch(query.payload);
+  if (payload === null) return { problem: badSwitch("payload") };
   const detail = await inspector.conversation({ bot, channel, conversation: name });
   if (detail === null) return { problem: { status: 404, detail: "nothing is known of this conversation" } };
-  return { json: { ...viewJson(detail), ...recordJson(detail, withState) } };
+  return { json: detailJson(detail, { state, payload }) };
 }
 
 async function deadLetters(inspector: Inspector, { query }: AdminRequest): Promise<AdminAnswer> {
   const limit = readLimit(query.limit);
   if (limit === null) return { problem: BAD_LIMIT };
-  const withPayload = readSwitch(query.payload);
-  if (withPayload === null) return { problem: badSwitch("payload") };
-  const after = readPlace(query.after);
+  const payload = readSwitch(query.payload);
+  if (payload === null) return { problem: badSwitch("payload") };
+  const after = query.after === undefined ? undefined : readDeadLetterPlace(String(query.after));
   if (after === null) return { problem: BAD_PLACE };
-  const { items, next } = await inspector.deadLetters(limit, after);
+  const where = readWhere(query.where, "dead letters");
+  if (isProblem(where)) return { problem: where };
+  const { items, next } = await inspector.deadLetters(where, limit, after);
   return {
     json: {
-      deadLetters: items.map((letter) => letterJson(letter, withPayload)),
-      next: next === null ? null : placeText(next),
+      deadLetters: items.map((letter) => letterJson(letter, { payload })),
+      next: next === null ? null : deadLetterName(next),
     },
   };
 }
 
-function viewJson({ id, shard, state, mailboxDepth, failures, undelivered, lane }: ConversationView) {
-  const { bot, channel, conversation: name } = id;
+/** J3 */
+async function resolve(verb: HaltVerb, operator: Operator, { body, by }: AdminRequest): Promise<AdminAnswer> {
+  const parsed = parseResolve(body);
+  if (parsed.kind === "problem") return { problem: parsed.problem };
+  const { operation } = parsed;
+  const { done, refused, next } = await operator.resolve({ ...operation, verb, by });
   return {
-    bot,
-    channel,
-    conversation: name,
-    shard: shardName(shard),
-    state,
-    mailboxDepth,
-    attempts: failures,
-    undelivered,
-    lane: lane && {
-      state: lane.state,
-      outSeq: lane.outSeq,
-      attempts: lane.attempts,
-      firstFailedAt: isoOf(lane.firstFailedAtMs),
-      nextAt: lane.state === "retrying" ? isoOf(lane.nextAtMs) : null,
-      reason: lane.reason,
+    json: {
+      verb,
+      dryRun: operation.dryRun,
+      count: done.length,
+      conversations: done.map(haltedJson),
+      refused: refused.map(({ target, why }) => ({ ...target, why })),
+      next: next === null ? null : openToken(next),
     },
   };
 }
 
-function recordJson({ record, recordBytes, idsBytes }: ConversationDetail, withState: boolean) {
-  if (record === null) return { record: null };
-  if (typeof record === "string") return { record: { problem: record, bytes: recordBytes, idsBytes } };
-  const { seq, cursor, outSeq, born, chain } = record.record;
+/** J3 */
+async function redrive(operator: Operator, { body, by }: AdminRequest): Promise<AdminAnswer> {
+  const parsed = parseRedrive(body);
+  if (parsed.kind === "problem") return { problem: parsed.problem };
+  const { operation } = parsed;
+  const { done, refused, next } = await operator.redrive({ ...operation, by });
   return {
-    record: {
-      seq,
-      cursor: { entry: formatEntryId(cursor.entry), index: cursor.index },
-      outSeq,
-      born: formatBorn(born),
-      chain: hex32(chain.hi) + hex32(chain.lo),
-      botVersion: record.botVersion,
-      bytes: recordBytes,
-      stateBytes: record.stateBytes.length,
-      idsBytes,
-      ...(withState && stateJson(record)), // J1
+    json: {
+      verb: "redrive",
+      dryRun: operation.dryRun,
+      count: done.length,
+      deadLetters: done.map((letter) => letterJson(letter, { payload: false })),
+      refused: refused.map(({ target, why }) => ({ position: deadLetterName(target), why })),
+      next: next === null ? null : deadLetterName(next),
     },
-  };
-}
-
-/** A state that cannot be read is no reason to hide the rest. */
-function stateJson(record: DecodedRecord) {
-  try {
-    return { state: JSON.parse(Buffer.from(checkedState(record).bytes).toString("utf8")) as unknown };
-  } catch (error) {
-    return { stateProblem: error instanceof CodecError ? error.message : "the stored state is not JSON" };
-  }
-}
-
-function letterJson({ place, payload, atMs, ...letter }: DeadLetterView, withPayload: boolean) {
-  return {
-    position: placeText(place),
-    shard: shardName(place.shard),
-    ...letter,
-    at: isoOf(atMs ?? place.entry.ms),
-    bytes: payload.length,
-    ...(withPayload && { payload: Buffer.from(payload).toString("base64") }), // J1
   };
 }
 
@@ -242,13 +243,57 @@ const BAD_PLACE: Problem = {
 };
 const BAD_STATE: Problem = { status: 400, field: "state", detail: `state must be one of ${LISTED_STATES.join(", ")}` };
 
-function readFilter({ bot, channel, state }: AdminRequest["query"]): ConversationFilter | Problem {
-  for (const [field, value] of Object.entries({ bot, channel }))
-    if (value !== undefined && (typeof value !== "string" || !NAME_PATTERN.test(value)))
+const badFrom = (detail: string): Problem => ({ status: 400, field: "from", detail });
+
+interface AskedList {
+  readonly from: Place;
+  readonly state: MemoryState | undefined;
+  readonly where: Where;
+}
+
+function readList({ bot, channel, state, where, from }: AdminRequest["query"]): AskedList | Problem {
+  const named: Condition[] = [];
+  for (const [field, value] of Object.entries({ bot, channel })) {
+    if (value === undefined) continue;
+    if (typeof value !== "string" || !NAME_PATTERN.test(value))
       return { status: 400, field, detail: `${field} must be a name of lower case letters, digits and "-"` };
+    named.push({ kind: "text", field, operator: "=", value });
+  }
   const known = LISTED_STATES.find((each) => each === state);
   if (state !== undefined && known === undefined) return BAD_STATE;
-  return { bot: bot as string | undefined, channel: channel as string | undefined, state: known };
+  const filter = readWhere(where, "conversations");
+  if (isProblem(filter)) return filter;
+  const place = PLACES.find((each) => each === (from ?? usualPlace(known, filter)));
+  if (place === undefined) return badFrom(`from must be one of ${PLACES.join(", ")}`);
+  const asked: AskedList = { from: place, state: known, where: [...named, ...filter] };
+  return problemOfPlace(asked) ?? asked;
+}
+
+function usualPlace(state: MemoryState | undefined, where: Where): Place {
+  if (state === "idle" || state?.startsWith("lane-")) return "memory";
+  return state === undefined && where.length === 0 ? "stored" : "index";
+}
+
+/** What a place does not know cannot be asked of it: it would answer that there is none. */
+function problemOfPlace({ from, state, where }: AskedList): Problem | undefined {
+  if (from === "index" && (state === "idle" || state?.startsWith("lane-")))
+    return badFrom("the index of the unfinished has no idle conversations and no lanes: ask with from=memory");
+  if (from !== "stored") return undefined;
+  const isName = ({ field }: Condition): boolean => ["bot", "channel", "conversation"].includes(field);
+  if (state === undefined && where.every(isName)) return undefined;
+  return badFrom("of what is stored only bot, channel and conversation are known here: ask with from=index");
+}
+
+function withState(where: Where, state: MemoryState | undefined): Where {
+  return state === undefined ? where : [...where, { kind: "text", field: "state", operator: "=", value: state }];
+}
+
+/** A parameter that came twice is a list, and all of them must hold. */
+function readWhere(value: unknown, subject: "conversations" | "dead letters"): Where | Problem {
+  if (value === undefined) return [];
+  const expressions = Array.isArray(value) ? value.map(String) : [String(value)];
+  const parsed = parseExpressions(expressions, subject);
+  return isProblem(parsed) ? { ...parsed, status: 400 } : parsed;
 }
 
 function readLimit(value: unknown): number | null {
@@ -265,32 +310,7 @@ function readSwitch(value: unknown): boolean | null {
 
 const badSwitch = (field: string): Problem => ({ status: 400, field, detail: `${field} must be 0 or 1` });
 
-/** Opaque to whoever passes it back, and good for one kind of list (J2). */
-const tokenOf = (kind: "s" | "m", place: string): string => kind + Buffer.from(place).toString("base64url");
-
-function readToken(value: unknown, kind: "s" | "m"): string | undefined | null {
-  if (value === undefined) return undefined;
-  if (typeof value !== "string" || value[0] !== kind || !/^[\w-]+$/.test(value)) return null;
-  const place = Buffer.from(value.slice(1), "base64url").toString("utf8");
-  return kind === "m" || /^\d{1,20}$/.test(place) ? place : null;
-}
-
-const placeText = ({ shard, entry }: DeadLetterPlace): string => `${shardTag(shard)}:${formatEntryId(entry)}`;
-
-function readPlace(value: unknown): DeadLetterPlace | undefined | null {
-  if (value === undefined) return undefined;
-  const [, shard, entry] = (typeof value === "string" && /^(\d{2,3}):(\d{1,15}-\d{1,15})$/.exec(value)) || [];
-  return shard === undefined ? null : { shard: Number(shard), entry: parseEntryId(entry!) };
-}
-
-const shardName = (shard: number): string => `shard-${shardTag(shard)}`;
-const hex32 = (word: number): string => (word >>> 0).toString(16).padStart(8, "0");
 const total = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);
-
-/** null for a time that no Date can hold. */
-function isoOf(ms: number): string | null {
-  return Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : null;
-}
 
 function summed(counts: readonly Readonly<Record<string, number>>[]): Record<string, number> {
   const sum: Record<string, number> = {};

@@ -2,21 +2,32 @@
 
 import type { DeadLetter } from "../codec/dead-letter-codec.ts";
 import type { LaneState } from "../codec/lane-codec.ts";
+import type { ConversationState } from "../codec/open-codec.ts";
 import type { DecodedRecord } from "../codec/record-codec.ts";
 import type { ConversationId } from "../domain/ids.ts";
+import type { InboxMessage } from "../domain/message.ts";
 import type { EntryId } from "../domain/position.ts";
+import type { HaltReason } from "../domain/record.ts";
 import type { Owner } from "../store/shard-store.ts";
+import type { OpenState } from "./open-counts.ts";
+import type { Where, WhereItem } from "./where.ts";
 
-/**
- * `waiting`: for its record, a commit, room in its lane, or its place among the turns. `failing`: for its next attempt.
- * `crashed`: an error of the runtime's own ended it; it is replaced, or was too often and stays until the shard is opened again.
- */
-export const ACTIVITIES = ["idle", "waiting", "running", "failing", "crashed", "quarantined"] as const;
-export type ConversationActivity = (typeof ACTIVITIES)[number];
+/** What a conversation does, and since when. */
+export interface Situation {
+  readonly state: ConversationState;
+  /** ms since the Unix epoch; null where nobody wrote it down. */
+  readonly sinceMs: number | null;
+  /** One line for people; never a user's words. */
+  readonly why: string;
+  /** On the waiting list. */
+  readonly waiting: number;
+  /** Failed runs of the message at the head. */
+  readonly attempts: number;
+}
 
 /** Lane states; `flowing` counts those in memory. */
 export type LaneCounts = Readonly<Record<"flowing" | LaneState["state"], number>>;
-export type ActivityCounts = Readonly<Record<ConversationActivity, number>>;
+export type StateCounts = Readonly<Record<ConversationState, number>>;
 
 /** A shard as this node sees it. */
 export interface ShardView {
@@ -31,28 +42,45 @@ export interface ShardView {
     readonly commit: number;
     /** Conversations with decided work that no commit has confirmed. */
     readonly uncommitted: number;
-    readonly conversations: ActivityCounts;
+    /** Those in memory. */
+    readonly conversations: StateCounts;
+    /** Those in the index of the unfinished; null where they are not counted. */
+    readonly open: Readonly<Record<OpenState, number>> | null;
     readonly lanes: LaneCounts;
     readonly readAheadBytes: number;
     readonly outboxBytes: number;
   } | null;
 }
 
-/** `stored`: not in memory here. */
-export type ListedState = ConversationActivity | "stored";
-
 export interface ConversationView {
   readonly id: ConversationId;
   readonly shard: number;
-  readonly state: ListedState;
+  readonly isResident: boolean;
+  /** null if it is not in memory here and the index was not asked. */
+  readonly state: ConversationState | null;
+  readonly sinceMs: number | null;
+  readonly why: string | null;
+  /** Failed runs of the message at the head. */
+  readonly attempts: number;
+  /** On the waiting list. */
+  readonly waiting: number;
+  readonly waitingBytes: number;
+  /** What a verb resolves; null unless it is halted, or the index was not asked. */
+  readonly halt: HaltView | null;
+  /** Runs in a group of so many that one of them may have ended the process; null as a rule. */
+  readonly suspect: number | null;
   /** Messages read and not decided. */
   readonly mailboxDepth: number;
-  /** Failed turns of the message at the head, in this process. */
-  readonly failures: number;
   /** Replies and bytes in memory that are not delivered. */
   readonly undelivered: { readonly replies: number; readonly bytes: number };
   /** null while it flows. */
   readonly lane: LaneState | null;
+}
+
+export interface HaltView {
+  readonly reason: HaltReason | null;
+  /** A verb that repeats it means this halt and no later one. */
+  readonly name: string;
 }
 
 export interface ConversationDetail extends ConversationView {
@@ -60,14 +88,18 @@ export interface ConversationDetail extends ConversationView {
   readonly record: DecodedRecord | string | null;
   readonly recordBytes: number;
   readonly idsBytes: number;
+  /** The first of its waiting list; of one that cannot be read there is only its id. */
+  readonly waitingHead: readonly { readonly id: number; readonly message: InboxMessage | null }[];
 }
 
-export interface ConversationFilter {
-  readonly bot?: string | undefined;
-  readonly channel?: string | undefined;
-  /** By state or by that of the lane; undefined: whatever is stored. */
-  readonly state?: ConversationActivity | `lane-${LaneState["state"]}` | undefined;
+/** Of the index of the unfinished: where a step of the scan begins. */
+export interface OpenPlace {
+  readonly shard: number;
+  readonly cursor: string;
 }
+
+/** What memory is asked for: a state of the conversation, or of its lane. */
+export type MemoryState = ConversationState | `lane-${LaneState["state"]}`;
 
 export interface Page<Item, Place> {
   readonly items: readonly Item[];
@@ -87,18 +119,45 @@ export interface DeadLetterView extends DeadLetter {
 /** Everything rejects with a ColloquyError while the store is away, but what `shards` says of memory. */
 export interface Inspector {
   shards(): Promise<readonly ShardView[]>;
+  /** As it stands in memory here; null if it does not. */
+  resident(id: ConversationId): ConversationView | null;
   /** null if nothing is known of it. */
   conversation(id: ConversationId): Promise<ConversationDetail | null>;
   /**
-   * Of what is stored, by steps of a scan: a page may hold a few more than `limit`, or fewer, or none.
+   * Of the index of the unfinished of all shards, by steps of a scan: a page may hold more than `limit`, or fewer, or none.
+   * @param after what the page before gave as `next`; undefined for the first
+   */
+  open(where: Where, limit: number, after?: OpenPlace): Promise<Page<ConversationView, OpenPlace>>;
+  /**
+   * Of what is stored, by steps of a scan like `open`. Only names are known of what is not in memory here.
    * @param cursor what the page before gave as `next`; undefined for the first
    */
-  stored(filter: ConversationFilter, limit: number, cursor?: string): Promise<Page<ConversationView, string>>;
+  stored(where: Where, limit: number, cursor?: string): Promise<Page<ConversationView, string>>;
   /**
-   * Of what is in memory and in the filter's state, in the order of their keys.
+   * Of what is in memory here, in the order of their keys.
+   * @param state undefined: any
    * @param after what the page before gave as `next`
    */
-  inMemory(filter: ConversationFilter, limit: number, after?: string): Page<ConversationView, string>;
-  /** Of all shards, by shard and position; a page ends early when it gets large. */
-  deadLetters(limit: number, after?: DeadLetterPlace): Promise<Page<DeadLetterView, DeadLetterPlace>>;
+  inMemory(state: MemoryState | undefined, where: Where, limit: number, after?: string): Page<ConversationView, string>;
+  /** Of all shards, by shard and position; a page ends early when much had to be read for it. */
+  deadLetters(where: Where, limit: number, after?: DeadLetterPlace): Promise<Page<DeadLetterView, DeadLetterPlace>>;
+}
+
+/** What a filter sees of a conversation. */
+export function conversationItem(view: ConversationView, nowMs: number): WhereItem {
+  return {
+    ...view.id,
+    state: view.state,
+    reason: view.halt?.reason ?? null,
+    error: view.why,
+    since: view.sinceMs === null ? null : nowMs - view.sinceMs,
+    attempts: view.attempts,
+    waiting: view.waiting,
+  };
+}
+
+/** What a filter sees of a dead letter. */
+export function deadLetterItem({ place, ...letter }: DeadLetterView, nowMs: number): WhereItem {
+  const { bot, channel, conversation, direction, reason, error, attempts, atMs } = letter;
+  return { bot, channel, conversation, direction, reason, error, attempts, age: nowMs - (atMs ?? place.entry.ms) };
 }

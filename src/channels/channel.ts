@@ -1,5 +1,6 @@
 // Channel: the port to the outside world, at both ends. Adapters only convert; order, dedupe and durability are the core's.
 
+import type { ExternalOrder } from "../domain/external-order.ts";
 import type { Delivery, Inbound, RenderInput } from "../domain/message.ts";
 
 /** What a 2xx may be said for. */
@@ -29,6 +30,16 @@ export interface Channel {
   readonly name: string;
   /** `lane`: replies are sent by `send`. `transcript`: the commit itself delivers them, and they are read back. */
   readonly delivery: "lane" | "transcript";
+  /**
+   * What the `sequence` (and `epoch`) of its messages promises; absent, they are only stored. With another mode than `arrival` a message
+   * without a sequence is taken in its turn of arrival and moves no order: an adapter refuses it where it should have one.
+   */
+  readonly order?: ExternalOrder;
+  /**
+   * For how long, ms, its outside sends a message again that it has no answer for. A start is refused where a bot forgets message ids
+   * sooner (`dedupeMs`): the last repeat would be a second message.
+   */
+  readonly retryHorizonMs?: number;
   /** The wire bytes of a reply. Pure: the same input gives the same bytes. */
   render(input: RenderInput): Uint8Array;
   /** One attempt, never rejects. Aborting ends it as `ambiguous`. */

@@ -14,12 +14,14 @@ import { ConfigError } from "../errors.ts";
 import type { Channel, WebhookChannel, WebhookHeaders } from "./channel.ts";
 import { parseHttpBody } from "./http-inbound.ts";
 import { httpOutbound } from "./http-outbound.ts";
+import { externalOrder, type OrderOptions } from "./order-options.ts";
 
-export interface HttpChannelOptions {
+/** With an `order` other than `arrival` every message must have a `sequence`. */
+export interface HttpChannelOptions extends OrderOptions {
   /** Where replies are posted, http or https without credentials; without it they go to the transcript. */
   readonly deliverTo?: string | undefined;
-  /** What decides the order of a conversation's messages: that of their arrival, so far. */
-  readonly order?: "arrival" | undefined;
+  /** For how long senders repeat a message that they have no answer for, ms; a start is refused where `dedupeMs` is less. */
+  readonly retryHorizonMs?: number | undefined;
   /** Requests must then carry `X-Colloquy-Signature: sha256=<hex HMAC-SHA256 of the raw body>`. */
   readonly secret?: string | undefined;
   /** For one attempt at delivering, ms; default 10,000. */
@@ -32,18 +34,18 @@ export interface HttpChannelOptions {
 const NAME = "http";
 const SIGNATURE_HEADER = "x-colloquy-signature";
 
-/** @throws ConfigError if `deliverTo` is not a URL that replies can be posted to, the order is none, or the secret is empty */
+/** @throws ConfigError if `deliverTo` is not a URL that replies can be posted to, the order is none, or the secret is empty; what it names */
 export function httpChannel(options: HttpChannelOptions = {}): Channel & WebhookChannel {
   if (options.secret === "") throw new ConfigError("channels.http.secret", "is empty; set one, or leave it out");
-  if (options.order !== undefined && options.order !== "arrival")
-    throw new ConfigError(
-      "channels.http.order",
-      'is not "arrival"; contiguous and monotonic come with a later version',
-    );
-  const inbound: WebhookChannel = {
+  const order = externalOrder(options, "channels.http");
+  const { retryHorizonMs } = options;
+  const isSequenceRequired = order.mode !== "arrival";
+  const inbound: WebhookChannel & Pick<Channel, "order" | "retryHorizonMs"> = {
     name: NAME,
+    order,
+    ...(retryHorizonMs !== undefined && { retryHorizonMs }),
     verify: (headers, raw) => options.secret === undefined || isSigned(headers, raw, options.secret),
-    parse: (raw, bot, bounds) => parseHttpBody(raw, bot, NAME, bounds),
+    parse: (raw, bot, bounds) => parseHttpBody(raw, bot, NAME, bounds, isSequenceRequired),
   };
   if (options.deliverTo === undefined) {
     return {

@@ -28,6 +28,9 @@ interface WireMessage {
   readonly id: string;
   readonly text: string;
   readonly sequence?: number;
+  readonly epoch?: number;
+  readonly kind?: "edit" | "reaction";
+  readonly about?: string;
   readonly data?: Plain;
   readonly sentAt?: string;
 }
@@ -38,8 +41,17 @@ interface Fault {
   readonly reason: string;
 }
 
-/** The messages of one request: the body is one message, or an array of at most `messagesMax`. */
-export function parseHttpBody(raw: Uint8Array, bot: string, channel: string, bounds = REQUEST_BOUNDS): ParseResult {
+/**
+ * The messages of one request: the body is one message, or an array of at most `messagesMax`.
+ * @param isSequenceRequired whether the order of the channel goes by `sequence`: a message without one would have no place in it
+ */
+export function parseHttpBody(
+  raw: Uint8Array,
+  bot: string,
+  channel: string,
+  bounds = REQUEST_BOUNDS,
+  isSequenceRequired = false,
+): ParseResult {
   const text = decodeUtf8(raw);
   if (text === null) return unreadable("the body is not UTF-8");
   let body: unknown;
@@ -52,7 +64,7 @@ export function parseHttpBody(raw: Uint8Array, bot: string, channel: string, bou
         : "the body is not JSON",
     );
   }
-  const read = { rawBytes: raw.length, bot, channel, bounds };
+  const read = { rawBytes: raw.length, bot, channel, bounds, isSequenceRequired };
   return Array.isArray(body) ? parseBatch(body, read) : parseSingle(body, read);
 }
 
@@ -62,10 +74,11 @@ interface Read {
   readonly bot: string;
   readonly channel: string;
   readonly bounds: RequestBounds;
+  readonly isSequenceRequired: boolean;
 }
 
 function parseSingle(body: unknown, read: Read): ParseResult {
-  const fault = messageFault(body) ?? sizeFault(body as WireMessage, read);
+  const fault = wireFault(body, read);
   if (fault) return invalid(fault.path, fault.reason);
   return { kind: "ok", messages: [toInbound(body as WireMessage, read)] };
 }
@@ -77,7 +90,7 @@ function parseBatch(body: readonly unknown[], read: Read): ParseResult {
   }
   const messages: Inbound[] = [];
   for (let i = 0; i < body.length; i += 1) {
-    const fault = messageFault(body[i]) ?? sizeFault(body[i] as WireMessage, read);
+    const fault = wireFault(body[i], read);
     if (fault) return invalid(joinPath(`[${i}]`, fault.path), fault.reason); // H1
     messages.push(toInbound(body[i] as WireMessage, read));
   }
@@ -90,6 +103,9 @@ function toInbound(wire: WireMessage, { bot, channel }: Read): Inbound {
     id: wire.id,
     text: wire.text,
     ...(wire.sequence !== undefined && { sequence: wire.sequence }),
+    ...(wire.epoch !== undefined && { epoch: wire.epoch }),
+    ...(wire.kind !== undefined && { kind: wire.kind }),
+    ...(wire.about !== undefined && { about: wire.about }),
     ...(wire.data !== undefined && { data: wire.data }),
     ...(wire.sentAt !== undefined && { sentAtMs: Date.parse(wire.sentAt) }),
   };
@@ -100,12 +116,20 @@ function toInbound(wire: WireMessage, { bot, channel }: Read): Inbound {
 const MEMBERS: ReadonlyMap<string, (value: unknown) => Fault | null> = new Map([
   ["conversation", idFault],
   ["id", idFault],
-  ["sequence", sequenceFault],
+  ["sequence", countFault],
+  ["epoch", countFault],
+  ["kind", kindFault],
+  ["about", idFault],
   ["text", textFault],
   ["data", (value: unknown) => dataFault(value, 0)],
   ["sentAt", sentAtFault],
 ]);
 const REQUIRED = ["conversation", "id", "text"] as const;
+
+/** The first thing wrong with a message: its members, then what they are together. */
+function wireFault(value: unknown, read: Read): Fault | null {
+  return messageFault(value) ?? togetherFault(value as WireMessage, read) ?? sizeFault(value as WireMessage, read);
+}
 
 /** The first thing wrong with a message, in the order of its members; then what is missing. */
 function messageFault(value: unknown): Fault | null {
@@ -123,6 +147,18 @@ function messageFault(value: unknown): Fault | null {
   return null;
 }
 
+function togetherFault({ sequence, kind, about }: WireMessage, { isSequenceRequired }: Read): Fault | null {
+  if (isSequenceRequired && sequence === undefined) {
+    const reason = "is missing; this channel orders messages by it, so each one must have its number";
+    return { path: "sequence", reason };
+  }
+  if (kind !== undefined && about === undefined)
+    return { path: "about", reason: "is missing; an edit or a reaction names the id of the message that it is about" };
+  if (about !== undefined && kind === undefined)
+    return { path: "kind", reason: 'is missing; a message that is about another one is an "edit" or a "reaction"' };
+  return null;
+}
+
 function idFault(value: unknown): Fault | null {
   if (typeof value !== "string") return here("must be a string");
   if (!value.isWellFormed()) return here("has a lone surrogate, which UTF-8 cannot carry"); // H2
@@ -136,9 +172,13 @@ function textFault(value: unknown): Fault | null {
   return value.isWellFormed() ? null : here("has a lone surrogate, which UTF-8 cannot carry"); // H2
 }
 
-function sequenceFault(value: unknown): Fault | null {
+function countFault(value: unknown): Fault | null {
   if (Number.isSafeInteger(value) && (value as number) >= 0) return null;
   return here(`must be an integer from 0 to ${Number.MAX_SAFE_INTEGER}`);
+}
+
+function kindFault(value: unknown): Fault | null {
+  return value === "edit" || value === "reaction" ? null : here('must be "edit" or "reaction"');
 }
 
 const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)$/;
@@ -182,6 +222,7 @@ function sizeFault(wire: WireMessage, { rawBytes, bounds }: Read): Fault | null 
   const bytes =
     Buffer.byteLength(wire.conversation) +
     Buffer.byteLength(wire.id) +
+    Buffer.byteLength(wire.about ?? "") +
     Buffer.byteLength(wire.text) +
     (wire.data === undefined ? 0 : Buffer.byteLength(JSON.stringify(wire.data)));
   if (bytes <= messageBytesMax) return null;

@@ -4,7 +4,8 @@
 //   L1. SIGTERM, SIGINT and SIGHUP stop the app and exit 0, also when a part did not drain in its time and was left behind: the
 //       log names it, and what it accepted is stored. A stop that hangs beyond that, or one more signal, exits 1 at once, which
 //       costs what any crash costs: time.
-//   L2. An uncaught exception or rejection exits 1 without a drain: nobody knows what still holds. The next start recovers.
+//   L2. An uncaught exception or rejection exits 1 without a drain: nobody knows what still holds. The next start recovers. Rejections
+//       are not listened to but left to Node, which makes exceptions of them: one that a turn left behind is that turn's alone.
 //   L3. Other signals keep node's own handling: a JavaScript listener for a real fault (SIGSEGV) would spin for ever.
 //   L4. A signal that comes twice within a second came once: npm passes on the ctrl-c that the terminal sent us too.
 
@@ -35,9 +36,10 @@ export type Live = (options: LifecycleOptions) => Lifecycle;
 const HARD_EXIT_AFTER_MS = 5_000;
 const SAME_SIGNAL_MS = 1_000;
 const SIGNALS = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
-/** All that close-with-grace would listen to but errors. */
+/** All that close-with-grace would listen to but exceptions. */
 const SKIPPED = [
   ...SIGNALS,
+  "unhandledRejection" as const,
   ...(["SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGUSR2", "beforeExit"] as const),
 ];
 

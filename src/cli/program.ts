@@ -11,6 +11,9 @@ import type { ChatFlags } from "./chat/chat-command.ts";
 import type { DoctorFlags } from "./doctor/doctor-command.ts";
 import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
 import type { InitFlags } from "./init/init-command.ts";
+import type { LsFlags } from "./operate/ls-command.ts";
+import type { ShowFlags } from "./operate/show-command.ts";
+import type { VerbFlags } from "./operate/verb-command.ts";
 import { packageVersion } from "./package-version.ts";
 import type { StartParts } from "./start-command.ts";
 import type { Terminal } from "./terminal.ts";
@@ -57,6 +60,8 @@ Examples:
 const EXAMPLES = `${START_EXAMPLES}  colloquy init my-bot                                    a folder with a bot and its test
   colloquy chat                                           talk to what runs on port 4000
   colloquy tree --watch                                   what runs there, and what was restarted
+  colloquy ls                                             what is unfinished there: held, halted, and why
+  colloquy retry --where 'error~timeout'                  what halted so goes on
   colloquy doctor                                         is this machine fit for it?
   colloquy verify run/                                    was the promise kept in that run?
 `;
@@ -93,6 +98,30 @@ From another machine COLLOQUY_ADMIN_TOKEN must be set, here and at the node.
 Exit codes: 0 drawn, 1 nothing answered or it may not be seen, 2 wrong usage. --watch goes on until ctrl-c.
 `;
 
+const WHERE_NOTES = `
+A filter is one or more conditions, joined by commas or given by several flags; all must hold:
+  bot=orders  channel=http  conversation=c1  conversation^=prefix  state=halted  reason=poison
+  error~timeout  since>1h  since<10m  attempts>=5  waiting>100
+Of dead letters: bot, channel, conversation, direction, reason, error, age, attempts.
+`;
+
+const LS_NOTES = `${WHERE_NOTES}
+States: active, held, halted, quarantined; idle, lane-retrying, lane-halted and lane-closed of the node that is asked.
+
+Exit codes: 0 listed, 1 nothing answered or it may not be seen, 2 wrong usage, 3 the node cannot reach Redis.
+`;
+
+const SHOW_NOTES = `
+Exit codes: 0 shown, 1 not known, or nothing answered, 2 wrong usage, 3 the node cannot reach Redis.
+`;
+
+const VERB_NOTES = `${WHERE_NOTES}
+Asks before it does anything, once, with the number; without a terminal it takes --yes. Twice changes nothing.
+
+Exit codes: 0 all that was asked came to pass (or would, with --dry-run; was asked, with --no-wait), 1 some was refused, has halted
+again or takes longer than --timeout, or it was called off, 2 wrong usage, 3 the node cannot reach Redis.
+`;
+
 const VERIFY_NOTES = `
 The folder holds the .ndjson logs of clients, sink and faults, and the data folder or its appendonlydir, or some of these;
 docs/verify.md has the formats. It only reads, also beside a running colloquy. What was not in the folder is not checked.
@@ -107,6 +136,11 @@ export interface Commands {
   doctor(flags: DoctorFlags): Promise<ExitCode>;
   chat(flags: ChatFlags): Promise<ExitCode>;
   tree(flags: TreeFlags): Promise<ExitCode>;
+  ls(flags: LsFlags): Promise<ExitCode>;
+  show(conversation: string, flags: ShowFlags): Promise<ExitCode>;
+  retry(conversations: readonly string[], flags: VerbFlags): Promise<ExitCode>;
+  skip(conversations: readonly string[], flags: VerbFlags): Promise<ExitCode>;
+  redrive(deadLetters: readonly string[], flags: VerbFlags): Promise<ExitCode>;
   verify(folder: string, flags: VerifyFlags): Promise<ExitCode>;
 }
 
@@ -127,6 +161,11 @@ export async function runProgram(terminal: Terminal, loadParts: () => Promise<St
       doctor: async (flags) => (await import("./doctor/doctor-command.ts")).doctor(flags, terminal),
       chat: async (flags) => (await import("./chat/chat-command.ts")).chat(flags, terminal),
       tree: async (flags) => (await import("./tree/tree-command.ts")).tree(flags, terminal),
+      ls: async (flags) => (await import("./operate/ls-command.ts")).ls(flags, terminal),
+      show: async (name, flags) => (await import("./operate/show-command.ts")).show(name, flags, terminal),
+      retry: async (names, flags) => operate("RETRY", names, flags, terminal),
+      skip: async (names, flags) => operate("SKIP", names, flags, terminal),
+      redrive: async (names, flags) => operate("REDRIVE", names, flags, terminal),
       verify: async (folder, flags) => (await import("./verify/verify-command.ts")).verify(folder, flags, terminal),
     },
     keep,
@@ -140,6 +179,19 @@ export async function runProgram(terminal: Terminal, loadParts: () => Promise<St
     terminal.stderr.write(failureText(error, { isDebug: isDebug(terminal), isRunning: false }));
     return exitCodeOf(error);
   }
+}
+
+async function operate(
+  name: "RETRY" | "SKIP" | "REDRIVE",
+  names: readonly string[],
+  flags: VerbFlags,
+  terminal: Terminal,
+): Promise<ExitCode> {
+  const [{ operate: run }, verbs] = await Promise.all([
+    import("./operate/verb-command.ts"),
+    import("./operate/verb.ts"),
+  ]);
+  return await run(verbs[name], names, flags, terminal);
 }
 
 /** All commands with their arguments and flags, for the command line and for those who check its reference. */
@@ -206,12 +258,51 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .action((flags: TreeFlags) => keep(commands.tree(flags)));
 
   program
+    .command("ls")
+    .description("Lists conversations with something unfinished, or dead letters.")
+    .option("--state <state>", "only those in this state")
+    .addOption(whereOption())
+    .option("--dead-letters", "list what was set aside instead")
+    .option("--limit <number>", "the most that are listed", "100")
+    .option("--url <url>", "address of the node", "http://127.0.0.1:4000")
+    .addOption(portOption())
+    .option("--json", "print one JSON object a line")
+    .addHelpText("after", LS_NOTES)
+    .action((flags: LsFlags) => keep(commands.ls(flags)));
+
+  program
+    .command("show")
+    .description("Shows what is known of one conversation.")
+    .argument("<conversation>", "<bot>/<channel>/<conversation>")
+    .option("--state-data", "show the bot's state, too")
+    .option("--payload", "show the first messages that wait and the results of steps, too")
+    .option("--url <url>", "address of the node", "http://127.0.0.1:4000")
+    .addOption(portOption())
+    .option("--json", "print one JSON object")
+    .addHelpText("after", SHOW_NOTES)
+    .action((name: string, flags: ShowFlags) => keep(commands.show(name, flags)));
+
+  addVerb(program, "retry", "conversations", "Runs the message that halts conversations once more.").action(
+    (names: string[], flags: VerbFlags) => keep(commands.retry(names, flags)),
+  );
+  addVerb(
+    program,
+    "skip",
+    "conversations",
+    "Sets the message that halts conversations aside, or passes the gap.",
+  ).action((names: string[], flags: VerbFlags) => keep(commands.skip(names, flags)));
+  addVerb(program, "redrive", "dead-letters", "Runs messages again that were set aside.").action(
+    (names: string[], flags: VerbFlags) => keep(commands.redrive(names, flags)),
+  );
+
+  program
     .command("verify")
     .description("Checks from the logs of a run whether the promise was kept.")
     .argument("<folder>", "folder with the logs of a run and its append-only file")
     .option("--fold", "the bot folds, so that its replies prove what it consumed")
     .option("--incomplete", "the run was cut short: what is missing is no violation")
     .option("--dedupe <minutes>", "how long the bot knows duplicates", "10")
+    .option("--contiguous", "the numbers of its channels rise by one, so that what is missing can be seen")
     .option("--json", "print one JSON object: ok, evidence, figures, and verdicts with their violations")
     .addHelpText("after", VERIFY_NOTES)
     .action((folder: string, flags: VerifyFlags) => keep(commands.verify(folder, flags)));
@@ -223,6 +314,34 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
 /** For those who typed `start --port` and are on the same machine. */
 function portOption(): Option {
   return new Option("--port <number>", "port of one on this machine, in place of --url").conflicts("url");
+}
+
+/** Several must all hold. */
+function whereOption(): Option {
+  const collect = (value: string, before: readonly string[] = []): readonly string[] => [...before, value];
+  return new Option("--where <filter>", "only those that the filter means; may be repeated").argParser(collect);
+}
+
+const TARGETS = {
+  conversations: "each as <bot>/<channel>/<conversation>",
+  "dead-letters": "each as ls --dead-letters names it",
+};
+
+function addVerb(program: Command, name: string, targets: keyof typeof TARGETS, about: string): Command {
+  return program
+    .command(name)
+    .description(about)
+    .argument(`[${targets}...]`, TARGETS[targets])
+    .addOption(whereOption())
+    .option("--all", "every one there is")
+    .option("--dry-run", "say what would be done, and do nothing")
+    .option("-y, --yes", "ask nothing")
+    .option("--no-wait", "do not wait until it came to pass")
+    .option("--timeout <seconds>", "how long to wait", "60")
+    .option("--url <url>", "address of the node", "http://127.0.0.1:4000")
+    .addOption(portOption())
+    .option("--json", "print one JSON object a line for each event")
+    .addHelpText("after", VERB_NOTES);
 }
 
 function usageOf(command: Command): string {

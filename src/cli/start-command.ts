@@ -66,8 +66,8 @@ export async function start(
 const hasWebChannel = ({ httpSecret }: Config): boolean => httpSecret === undefined;
 
 function appOptions(config: Config, bots: readonly BotDefinition[]): AppOptions {
-  const { deliverTo, order: _arrivalIsTheOnlyOne, httpSecret, ...rest } = config;
-  const http = httpChannel({ deliverTo, secret: httpSecret });
+  const { deliverTo, order, gapTimeoutMs, settleMs, maxHeld, firstSequence, httpSecret, ...rest } = config;
+  const http = httpChannel({ deliverTo, order, gapTimeoutMs, settleMs, maxHeld, firstSequence, secret: httpSecret });
   return { ...rest, bots, channels: hasWebChannel(config) ? [http, webChannel()] : [http] };
 }
 

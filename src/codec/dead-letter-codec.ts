@@ -7,6 +7,11 @@ export interface DeadLetter {
   readonly bot: string | null;
   readonly channel: string | null;
   readonly conversation: string | null;
+  /** Of a message: its id, and where it stood, as in derived ids. */
+  readonly id: string | null;
+  readonly messagePosition: string | null;
+  /** Version of the bot that could not handle it. */
+  readonly botVersion: number | null;
   /** Of a reply. */
   readonly born: string | null;
   readonly outSeq: number | null;
@@ -29,6 +34,9 @@ export function decodeDeadLetter(bytes: Uint8Array): DeadLetter {
     bot: textOf(fields.bot),
     channel: textOf(fields.channel),
     conversation: textOf(fields.conversation),
+    id: textOf(fields.id),
+    messagePosition: textOf(fields.position),
+    botVersion: numberOf(fields.botVersion),
     born: textOf(fields.born),
     outSeq: numberOf(fields.outSeq),
     reason: textOf(reason) ?? "unknown",
@@ -44,6 +52,9 @@ const NOTHING = {
   bot: null,
   channel: null,
   conversation: null,
+  id: null,
+  messagePosition: null,
+  botVersion: null,
   born: null,
   outSeq: null,
   attempts: null,

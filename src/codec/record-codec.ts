@@ -3,13 +3,17 @@
 //   version u8 (1) | crc32 u32 of the rest of the envelope | seq f64 | outSeq f64 | cursor: ms f64, seq f64, index i32
 //   | born: ms f64, seq f64, index i32 | chain u32 u32 | bot version u32 | crc32 u32 of the state | state (the rest)
 //
+// Version 2 is for a record with an extra: between the envelope and the state stand its length, u32, and the extra as JSON, both under
+// the envelope's checksum. Records without one stay version 1.
+//
 // Two checksums, because two parties read: a bad envelope quarantines the conversation, a bad state is the turn's failure.
 
-import type { ConversationRecord, StoredState } from "../domain/record.ts";
+import type { ConversationRecord, RecordExtra, StoredState } from "../domain/record.ts";
 import { CodecError } from "../errors.ts";
 import { crc32 } from "./checksum.ts";
 
-const VERSION = 1;
+const VERSION_PLAIN = 1;
+const VERSION_WITH_EXTRA = 2;
 const CRC_AT = 1;
 const SEQ_AT = 5;
 const CURSOR_AT = 21;
@@ -29,9 +33,11 @@ export interface DecodedRecord {
 
 /** @param stateJson the state's JSON, or its bytes untouched */
 export function encodeRecord(record: ConversationRecord, botVersion: number, stateJson: string | Uint8Array): Buffer {
+  const extra = record.extra === null ? null : Buffer.from(JSON.stringify(record.extra));
+  const stateAt = extra === null ? STATE_AT : STATE_AT + 4 + extra.length;
   const stateBytes = typeof stateJson === "string" ? Buffer.byteLength(stateJson) : stateJson.length;
-  const out = Buffer.allocUnsafe(STATE_AT + stateBytes);
-  out[0] = VERSION;
+  const out = Buffer.allocUnsafe(stateAt + stateBytes);
+  out[0] = extra === null ? VERSION_PLAIN : VERSION_WITH_EXTRA;
   out.writeDoubleLE(record.seq, SEQ_AT);
   out.writeDoubleLE(record.outSeq, SEQ_AT + 8);
   writePosition(out, CURSOR_AT, record.cursor);
@@ -39,18 +45,27 @@ export function encodeRecord(record: ConversationRecord, botVersion: number, sta
   out.writeUInt32LE(record.chain.lo, CHAIN_AT);
   out.writeUInt32LE(record.chain.hi, CHAIN_AT + 4);
   out.writeUInt32LE(botVersion, BOT_VERSION_AT);
-  if (typeof stateJson === "string") out.write(stateJson, STATE_AT, "utf8");
-  else out.set(stateJson, STATE_AT);
-  out.writeUInt32LE(crc32(out, STATE_AT), STATE_CRC_AT);
-  out.writeUInt32LE(crc32(out, SEQ_AT, STATE_AT), CRC_AT);
+  if (extra !== null) {
+    out.writeUInt32LE(extra.length, STATE_AT);
+    out.set(extra, STATE_AT + 4);
+  }
+  if (typeof stateJson === "string") out.write(stateJson, stateAt, "utf8");
+  else out.set(stateJson, stateAt);
+  out.writeUInt32LE(crc32(out, stateAt), STATE_CRC_AT);
+  out.writeUInt32LE(crc32(out, SEQ_AT, stateAt), CRC_AT);
   return out;
 }
 
 /** @throws CodecError if the envelope is damaged or of an unknown version */
 export function decodeRecord(stored: Uint8Array): DecodedRecord {
   const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
-  if (bytes[0] !== VERSION) throw new CodecError(`record version ${bytes[0]} is unknown to this version of colloquy`);
-  if (bytes.length < STATE_AT || crc32(bytes, SEQ_AT, STATE_AT) !== bytes.readUInt32LE(CRC_AT)) {
+  const version = bytes[0];
+  if (version !== VERSION_PLAIN && version !== VERSION_WITH_EXTRA) {
+    throw new CodecError(`record version ${version} is unknown to this version of colloquy`);
+  }
+  const hasExtra = version === VERSION_WITH_EXTRA;
+  const stateAt = hasExtra && bytes.length >= STATE_AT + 4 ? STATE_AT + 4 + bytes.readUInt32LE(STATE_AT) : STATE_AT;
+  if (bytes.length < stateAt || crc32(bytes, SEQ_AT, stateAt) !== bytes.readUInt32LE(CRC_AT)) {
     throw new CodecError("the record's envelope does not match its checksum");
   }
   return {
@@ -60,9 +75,10 @@ export function decodeRecord(stored: Uint8Array): DecodedRecord {
       cursor: readPosition(bytes, CURSOR_AT),
       born: readPosition(bytes, BORN_AT),
       chain: { lo: bytes.readUInt32LE(CHAIN_AT), hi: bytes.readUInt32LE(CHAIN_AT + 4) },
+      extra: hasExtra ? (JSON.parse(bytes.toString("utf8", STATE_AT + 4, stateAt)) as RecordExtra) : null,
     },
     botVersion: bytes.readUInt32LE(BOT_VERSION_AT),
-    stateBytes: bytes.subarray(STATE_AT),
+    stateBytes: bytes.subarray(stateAt),
     stateCrc: bytes.readUInt32LE(STATE_CRC_AT),
   };
 }

@@ -19,24 +19,54 @@ export interface Message {
   readonly sentAt?: string;
   /** It came after what follows it had been processed (ordering `available` only). */
   readonly late?: boolean;
+  /** An edit or a reaction, and the id of the message that it is about. */
+  readonly kind?: "edit" | "reaction";
+  readonly about?: string;
+  /** The conversation whose turn sent it. */
+  readonly from?: { readonly bot: string; readonly channel: string; readonly conversation: string };
+  /** It had been set aside as a dead letter, and an operator sent it again. */
+  readonly redriven?: boolean;
 }
 
 /** A reply: text, or text with data. */
 export type ReplyInput = string | { readonly text: string; readonly data?: Plain; readonly expiresAt?: string };
 
 export interface StepOptions {
+  /** How many more tries after a failed one, 0 to 100; default 0. A TerminalError is not tried again. */
   readonly retry?: number;
+  /** Longest try, up to 24 h; its signal aborts then, and it counts as failed. Default: as long as it takes. */
   readonly timeout?: Duration;
 }
 
-/** What a turn may do besides returning its state. All but `log` and `signal` throw TurnEndedError after the turn ended. */
+/**
+ * What a turn may do besides returning its state. After the turn ended all but `log`, `signal` and `idempotencyKey` fail with
+ * TurnEndedError, and do nothing.
+ */
 export interface TurnContext {
   /** Buffers a reply; it leaves after the commit of this turn, in order. */
   reply(reply: ReplyInput): void;
-  /** Commits the replies so far in the middle of a long turn. */
+  /**
+   * Commits the replies so far in the middle of a long turn; resolves when they are durable. They have left then: a re-run of the turn
+   * makes them again, and as many as were out are dropped.
+   */
   replyNow(): Promise<void>;
-  /** Runs a side effect once: its result is journaled and a re-run of the turn returns it. */
-  step<Result extends Plain | undefined>(
+  /**
+   * Runs a side effect once: its result is journaled, and a re-run of the turn returns it instead of running it again. It begins when all
+   * that came before it in the conversation is durable. A process that dies between effect and journal runs it again, so pass
+   * `ctx.idempotencyKey(name)` to the outside. One that an earlier run of the turn left running is waited for, not run beside.
+   *
+   * A step is its name and how many of that name came before it, so steps that run side by side need names of their own. Each run must
+   * ask for the same steps: what the handler decides by must come from state, message, context or earlier steps.
+   * @param name 1 to 200 bytes; it stands in logs, so no user's text
+   * @param run its result is plain JSON data or undefined, and comes back frozen; the signal aborts at `timeout` and when nobody can use
+   *        the result any more, not when the turn's own time is up
+   * @throws what `run` threw last: a failed step is not journaled and runs again in the next run. To keep a failure, return it
+   * @throws StepTimeoutError the last try took too long
+   * @throws StepMismatchError an earlier run of the turn did another step at this place
+   * @throws TurnOutputError a bad name or option, or more than `stepsMax` steps or `journalBytesMax` bytes
+   */
+  // biome-ignore lint/suspicious/noConfusingVoidType: what an async function without a result gives
+  step<Result extends Plain | undefined | void>(
     name: string,
     run: (signal: AbortSignal) => Promise<Result> | Result,
     options?: StepOptions,
@@ -44,7 +74,11 @@ export interface TurnContext {
   /** Sets, or replaces, a durable timer; `onTimer[name]` runs when it is due. */
   timer(name: string, delay: Duration): void;
   cancel(name: string): void;
-  /** Sends a message to another conversation of this or another bot: exactly once, in order. */
+  /**
+   * Sends a message to another conversation of this or another bot: exactly once, in order, with the commit of this turn.
+   * @param to bot and channel are the turn's own where they are left out
+   * @throws TurnOutputError no such name can be, or more than `sendsMax` sends or `replyBytesMax` bytes
+   */
   send(
     to: { readonly bot?: string; readonly channel?: string; readonly conversation: string },
     message: { readonly text: string; readonly data?: Plain },
@@ -57,7 +91,7 @@ export interface TurnContext {
   random(): number;
   /** A version 4 UUID, the same in every re-run. */
   uuid(): string;
-  /** A key for an outside call made by this turn, the same in every re-run. */
+  /** A key for an outside call made by this turn, the same in every re-run; also for a step that outlives the run that began it. */
   idempotencyKey(name?: string): string;
   /** Aborts when the turn's time is up or its incarnation ended. */
   readonly signal: AbortSignal;

@@ -16,6 +16,11 @@ export class Fifo<Item> {
     return this.#items[this.#head];
   }
 
+  /** First to last; all of it stays. */
+  [Symbol.iterator](): Iterator<Item> {
+    return (this.#items.slice(this.#head) as Item[])[Symbol.iterator]();
+  }
+
   /** All of it, first to last; nothing is left. */
   drain(): Item[] {
     const items = this.#items.slice(this.#head) as Item[];

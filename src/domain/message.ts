@@ -12,6 +12,11 @@ export interface Inbound {
   readonly id: string;
   /** The outside's own order, where it has one: a safe integer >= 0. */
   readonly sequence?: number;
+  /** Rises when the outside begins its sequence anew; order goes by (epoch, sequence). Default 0. */
+  readonly epoch?: number;
+  /** An edit or a reaction is a message of its own, with an id of its own; `about` is the id of the message that it is about. */
+  readonly kind?: "edit" | "reaction";
+  readonly about?: string;
   readonly text: string;
   readonly data?: Plain;
   /** When the outside says it was sent, ms since the Unix epoch. */
@@ -25,8 +30,48 @@ export interface InboxEntry {
   undecided: number;
 }
 
+/** What few messages have. */
+export interface MessageExtra {
+  readonly epoch?: number;
+  readonly kind?: "edit" | "reaction";
+  readonly about?: string;
+  /** The conversation whose turn sent it, and how many sends led here (attack B17). */
+  readonly from?: ConversationId;
+  readonly hops?: number;
+  /** The dead letter that came back as this message, `<entry id>`. */
+  readonly redrives?: string;
+}
+
+/** A due timer or clock of a conversation, as it stands in a mailbox. */
+export interface TimerMessage {
+  readonly kind: "timer";
+  readonly position: Position;
+  readonly source: InboxEntry;
+  readonly key: ConversationKey;
+  readonly name: string;
+  readonly generation: number;
+}
+
+/** What an operator asks of a conversation. Handled before its mailbox; done twice it changes nothing. */
+export interface ControlMessage {
+  readonly kind: "control";
+  readonly position: Position;
+  readonly source: InboxEntry;
+  readonly key: ConversationKey;
+  readonly control: Control;
+}
+
+export type Control =
+  /** Runs the message that it is halted at once more, with attempts counted from 0; of a gap: waits for it once more. */
+  | { readonly verb: "retry"; readonly halt: string; readonly by: string }
+  /** The message that it is halted at becomes a dead letter, or the gap is passed. */
+  | { readonly verb: "skip"; readonly halt: string; readonly by: string };
+
+export type MailboxMessage = InboxMessage | TimerMessage | ControlMessage;
+
 /** A message as it stands in a mailbox. */
 export interface InboxMessage {
+  readonly kind: "message";
   readonly position: Position;
   /** The inbox entry that carries it. */
   readonly source: InboxEntry;
@@ -42,6 +87,9 @@ export interface InboxMessage {
   readonly dataJson: string;
   /** Size in the inbox entry. */
   readonly bytes: number;
+  readonly extra: MessageExtra | null;
+  /** Where it stands on its conversation's waiting list; null while the inbox has it. */
+  readonly waitingId: number | null;
 }
 
 /** One reply of a turn, before the channel renders it. */
@@ -66,4 +114,6 @@ export interface Delivery {
   readonly outSeq: number;
   readonly idempotencyKey: string;
   readonly body: Uint8Array;
+  /** The outbox entry that holds it: it only rises along a lane. */
+  readonly place?: EntryId;
 }

@@ -17,6 +17,8 @@ export interface AdminRequest {
   readonly query: Readonly<Record<string, unknown>>;
   /** Parsed JSON of a POST; undefined without a body. */
   readonly body: unknown;
+  /** The address that asks, for the log. */
+  readonly by: string;
 }
 
 export type AdminAnswer = { readonly json: unknown } | { readonly problem: Problem };
@@ -65,7 +67,8 @@ function addRoute(scope: FastifyInstance, { method, path, answer }: AdminRoute):
     method,
     url: path,
     handler: async (request, reply) => {
-      const answered = await answer({ params: request.params, query: request.query, body: request.body });
+      const { params, query, body, socket } = request;
+      const answered = await answer({ params, query, body, by: socket.remoteAddress ?? "unknown" });
       if ("problem" in answered) return sendProblem(reply, answered.problem);
       return reply.type("application/json; charset=utf-8").send(JSON.stringify(answered.json));
     },

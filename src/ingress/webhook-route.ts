@@ -129,7 +129,8 @@ function answer(reply: FastifyReply, outcome: AdmitOutcome): FastifyReply {
     case "full":
       return sendProblem(reply, {
         status: 429,
-        detail: "too much waits for this conversation; send the same request again later",
+        detail:
+          "too much waits for the conversation named here. What was admitted before is safe, and a part of this request may be in: send it again later, what is in counts as a duplicate; or send now what other conversations have in it",
         conversation: outcome.conversation,
         retryAfterMs: outcome.retryAfterMs,
       });

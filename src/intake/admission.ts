@@ -7,6 +7,9 @@
 //       of one request in their order.
 //   M3. An append is never sent twice from here: a second one could land after the repeat of its sender (attack A11).
 //   M4. What waits in memory is bounded by `admissionBytesMax` per shard; over it the answer is `unavailable` at once.
+//   M5. While conversations of a shard are at the bound of their waiting list, or nobody knows, each append names those that it
+//       brings messages for. One of them is full: nothing was written, the requests that bring for it are told so by name, and
+//       the others go again at once, in their order. A full conversation costs its neighbours one question more.
 
 import type { AdmitOutcome } from "../channels/channel.ts";
 import { InboxBatch, inboxBytesMax } from "../codec/inbox-codec.ts";
@@ -36,7 +39,10 @@ export interface AdmissionOptions {
   readonly shardClosedBecause: (shard: number) => string | undefined;
 }
 
-type Verdict = { readonly kind: "durable" } | Extract<AdmitOutcome, { kind: "unavailable" }>;
+type Refusal = Extract<AdmitOutcome, { kind: "unavailable" | "full" }>;
+type Verdict = { readonly kind: "durable" } | Refusal;
+/** What an append said: a verdict on all of it, or which conversations keep it from being one. */
+type Appended = Verdict | { readonly kind: "kept-out"; readonly full: ReadonlySet<ConversationKey> };
 
 /** The messages of one request that go to one shard, in their order. */
 interface Part {
@@ -88,8 +94,7 @@ export class Admission {
     if (this.#options.memoryIsFull()) return unavailable("Redis memory is nearly full");
     const parts = this.#split(messages);
     const verdicts = parts.length === 1 ? [await parts[0]!] : await Promise.all(parts);
-    for (const verdict of verdicts) if (verdict.kind === "unavailable") return verdict;
-    return { kind: "admitted", count: messages.length };
+    return worst(verdicts) ?? { kind: "admitted", count: messages.length };
   }
 
   #split(messages: readonly Inbound[]): Promise<Verdict>[] {
@@ -114,6 +119,8 @@ class ShardQueue {
   readonly #parts = new Fifo<Part>();
   #bytes = 0;
   #flying = false;
+  /** Conversations at their bound, as the last append said; null before it. */
+  #full: number | null = null;
   #idle: (() => void)[] = [];
 
   constructor(options: AdmissionOptions, shard: number) {
@@ -144,9 +151,8 @@ class ShardQueue {
   /** M2: the loop is the one place that appends. */
   async #fly(): Promise<void> {
     while (this.#parts.length > 0) {
-      const parts = this.#takeEntry();
-      const verdict = await this.#append(parts);
-      for (const part of parts) part.settle(verdict);
+      let parts = this.#takeEntry();
+      while (parts.length > 0) parts = await this.#appendOrRefuse(parts);
     }
     this.#flying = false;
     for (const resolve of this.#idle.splice(0)) resolve();
@@ -166,21 +172,54 @@ class ShardQueue {
     return parts;
   }
 
-  async #append(parts: readonly Part[]): Promise<Verdict> {
+  /** Settles the parts with what became of them; those that were neither written nor refused are given back (M5). */
+  async #appendOrRefuse(parts: readonly Part[]): Promise<Part[]> {
+    let verdict: Appended;
     try {
-      for (const entry of this.#encode(parts)) {
-        const reply = await this.#store.append(entry, this.#options.inboxBytesMax);
-        if (reply.kind === "over") return unavailable("the shard's inbox is full");
-      }
-      return DURABLE;
+      verdict = await this.#append(parts);
     } catch (error) {
       if (!(error instanceof ColloquyError)) this.#options.failed(error);
       this.#options.log.warn(
         { shard: this.#shard, error: describeError(error) },
         "append unanswered or refused; the senders are told to repeat",
       ); // M1, M3
-      return unavailable("the store did not confirm the message");
+      verdict = unavailable("the store did not confirm the message");
     }
+    if (verdict.kind === "kept-out") return this.#refuseFull(parts, verdict.full);
+    for (const part of parts) part.settle(verdict);
+    return [];
+  }
+
+  async #append(parts: readonly Part[]): Promise<Appended> {
+    for (const entry of this.#encode(parts)) {
+      const conversations = this.#full === 0 ? undefined : [...new Set(parts.flatMap(({ keys }) => keys))];
+      const reply = await this.#store.append(entry, this.#options.inboxBytesMax, conversations && { conversations });
+      switch (reply.kind) {
+        case "appended":
+          this.#full = reply.full;
+          break;
+        case "full":
+          return { kind: "kept-out", full: new Set(reply.conversations) };
+        case "over":
+          return unavailable("the shard's inbox is full");
+        case "taken":
+          throw new Error("an append without a place was answered as taken");
+      }
+    }
+    return DURABLE;
+  }
+
+  #refuseFull(parts: readonly Part[], full: ReadonlySet<ConversationKey>): Part[] {
+    const rest: Part[] = [];
+    for (const part of parts) {
+      const first = part.keys.findIndex((key) => full.has(key));
+      if (first === -1) rest.push(part);
+      else part.settle(fullOf(part.messages[first]!));
+    }
+    if (rest.length < parts.length) return rest;
+    this.#options.failed(new Error("an append was refused for conversations that it did not name"));
+    for (const part of parts) part.settle(unavailable("the store did not confirm the message"));
+    return [];
   }
 
   /** One entry, or several for a part that is larger than an entry may be. */
@@ -201,6 +240,16 @@ class ShardQueue {
     if (batch.count > 0) entries.push(batch.finish());
     return entries;
   }
+}
+
+/** What its sender can do something about comes first: a full conversation can be left out. */
+function worst(verdicts: readonly Verdict[]): Refusal | undefined {
+  const refusals = verdicts.filter((verdict): verdict is Refusal => verdict.kind !== "durable");
+  return refusals.find(({ kind }) => kind === "full") ?? refusals[0];
+}
+
+function fullOf({ to }: Inbound): Refusal {
+  return { kind: "full", conversation: to.conversation, retryAfterMs: RETRY_SOON_MS };
 }
 
 function unavailable(reason: string): Extract<AdmitOutcome, { kind: "unavailable" }> {

@@ -1,8 +1,12 @@
-// Check of a commit: mistakes of our own are assertions, made before anything is sent, the same for every store. What they
-// catch would otherwise fail inside the script, and an error from there halts the shard.
+// Checks of a commit and of what else writes: mistakes of our own are assertions, made before anything is sent, the
+// same for every store. What they catch would otherwise fail inside the script, and an error from there halts the
+// shard.
 
 import type { EntryId } from "../domain/position.ts";
-import type { Commit } from "./shard-store.ts";
+import type { AppendOptions, AsideWrite, Commit, TimerName } from "./shard-store.ts";
+
+/** A timer's name: no character of it is the one that parts a member of the timers. */
+const TIMER_NAME = /^!?[A-Za-z0-9_.-]{1,64}$/;
 
 /** @throws RangeError naming the field */
 export function checkCommit(commit: Commit): void {
@@ -13,11 +17,48 @@ export function checkCommit(commit: Commit): void {
   atLeast("transcript.linesMax", commit.transcript.linesMax, 1);
   atLeast("transcript.bytesMax", commit.transcript.bytesMax, 1);
   atLeast("transcript.ttlMs", commit.transcript.ttlMs, 1);
-  if (commit.outbox?.length === 0) throw new RangeError("commit.outbox: an entry without bytes; null means none");
-  for (const { idsTtlMs } of commit.conversations) if (idsTtlMs !== null) atLeast("idsTtlMs", idsTtlMs, 1);
+  if (commit.outbox?.length === 0) throw new RangeError("outbox: an entry without bytes; null means none");
+  if (commit.inboxAdd?.length === 0) throw new RangeError("inboxAdd: an entry without bytes; leave it out for none");
+  for (const { idsTtlMs, aside } of commit.conversations) {
+    if (idsTtlMs !== null) atLeast("idsTtlMs", idsTtlMs, 1);
+    if (aside !== undefined) checkAside(aside);
+  }
+  for (const id of commit.deadDone ?? []) checkEntryId("deadDone", id);
   for (const id of commit.inboxDone) checkEntryId("inboxDone", id);
   for (const id of commit.outboxDone) checkEntryId("outboxDone", id);
   for (const { entry } of commit.acks) checkEntryId("acks", entry);
+}
+
+/** @throws RangeError naming the field */
+export function checkAppendOptions({ from }: AppendOptions): void {
+  if (from === undefined) return;
+  atLeast("from.shard", from.shard, 0);
+  checkEntryId("from.place", from.place);
+}
+
+/** @throws RangeError naming the field */
+export function checkMove(request: { epoch: number; timers: readonly TimerName[]; entry: Uint8Array }): void {
+  atLeast("epoch", request.epoch, 1);
+  if (request.entry.length === 0) throw new RangeError("entry: the timers that move leave a message each");
+  for (const timer of request.timers) checkTimer(timer);
+}
+
+function checkAside({ waiting, waitingDone, timers }: AsideWrite): void {
+  let last = 0;
+  for (const { id } of waiting) {
+    atLeast("waiting.id", id, last + 1);
+    last = id;
+  }
+  for (const id of waitingDone) atLeast("waitingDone", id, 1);
+  for (const timer of timers) {
+    checkTimer(timer);
+    if (timer.atMs !== null) atLeast("timers.atMs", timer.atMs, 0);
+  }
+}
+
+function checkTimer({ name, generation }: { readonly name: string; readonly generation: number }): void {
+  if (!TIMER_NAME.test(name)) throw new RangeError("timers.name: 1 to 64 of A-Z a-z 0-9 _ - . after an optional !");
+  atLeast("timers.generation", generation, 0);
 }
 
 function checkEntryId(field: string, id: EntryId): void {
@@ -27,5 +68,5 @@ function checkEntryId(field: string, id: EntryId): void {
 
 function atLeast(field: string, value: number, min: number): void {
   if (!Number.isSafeInteger(value) || value < min)
-    throw new RangeError(`commit.${field}: ${value} is not an integer >= ${min}`);
+    throw new RangeError(`${field}: ${value} is not an integer >= ${min}`);
 }

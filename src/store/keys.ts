@@ -2,11 +2,12 @@
 
 import type { ConversationKey } from "../domain/ids.ts";
 import { ConfigError } from "../errors.ts";
+import type { TimerName } from "./shard-store.ts";
 
 export interface ShardKeys {
   /** Hash tag and prefix of everything of the shard: `<ns>:{<tag>}`. */
   readonly prefix: string;
-  /** hash: node, epoch, lease end, commit number, highest ids seen, inbox bytes, clean */
+  /** hash: node, process, epoch, lease end, commit number, highest ids seen, inbox bytes, unclean ends, dead letters */
   readonly owner: string;
   /** stream: one entry per admitted batch */
   readonly inbox: string;
@@ -18,6 +19,16 @@ export interface ShardKeys {
   readonly lanes: string;
   /** stream: dead letters, in and out */
   readonly dead: string;
+  /** hash: conversation key -> its entry in the index of the unfinished */
+  readonly open: string;
+  /** set: keys of the conversations whose waiting list is at its bound */
+  readonly full: string;
+  /** zset: `timerMember` -> when it is due, ms on Redis' clock */
+  readonly timers: string;
+  /** hash: source shard -> place of the last sends taken from it */
+  readonly from: string;
+  /** stream: messages of a conversation that wait, under ids that the record gives out */
+  waiting(conversation: string): string;
   /** string: a conversation's record */
   record(conversation: string): string;
   /** string: a conversation's dedupe ids */
@@ -46,6 +57,16 @@ export function placeOfRecord(ns: string, name: string): { shard: number; key: C
 
 export const metaKey = (ns: string): string => `${ns}:meta`;
 
+/** Timer of a conversation, as a member of the shard's `timers`. */
+export const timerMember = ({ key, name, generation }: TimerName): string => `${generation}|${name}|${key}`;
+
+/** @throws RangeError if it is none that `timerMember` made */
+export function parseTimerMember(member: string): TimerName {
+  const [, generation, name, key] = /^(\d{1,16})\|([^|]+)\|(.+)$/s.exec(member) ?? [];
+  if (key === undefined) throw new RangeError("not a member of the timers");
+  return { key: key as ConversationKey, name: name!, generation: Number(generation) };
+}
+
 /** Two digits at least, as in the tree's `shard-07`. */
 export const shardTag = (shard: number): string => String(shard).padStart(2, "0");
 
@@ -59,6 +80,11 @@ export function shardKeys(ns: string, shard: number): ShardKeys {
     acks: `${prefix}:acks`,
     lanes: `${prefix}:lanes`,
     dead: `${prefix}:dead`,
+    open: `${prefix}:open`,
+    full: `${prefix}:full`,
+    timers: `${prefix}:timers`,
+    from: `${prefix}:from`,
+    waiting: (conversation) => `${prefix}:in:${conversation}`,
     record: (conversation) => `${prefix}:c:${conversation}`,
     ids: (conversation) => `${prefix}:ids:${conversation}`,
     transcript: (conversation) => `${prefix}:transcript:${conversation}`,

@@ -1,5 +1,5 @@
 // Store in memory: the same port, for tests and simulation. It models what Redis does with the scripts, no more: streams with
-// rising ids, hashes, strings and lives. Faults are not its business; wrap it.
+// rising ids, hashes, sets, strings and lives. Faults are not its business; wrap it.
 //
 // What is durable lives in a `MemoryData`, so that several stores (nodes, or lives of one) can share it. Every call takes
 // effect at once, as a script does, and answers in a later microtask. Bytes are copied on the way in, and handed out frozen
@@ -9,13 +9,18 @@ import type { ConversationKey } from "../domain/ids.ts";
 import { compareEntryIds, ENTRY_ZERO, type EntryId, formatEntryId, parseEntryId } from "../domain/position.ts";
 import type { Environment, Timer } from "../environment.ts";
 import { StoreCorruptError } from "../errors.ts";
-import { checkCommit } from "./check-commit.ts";
+import { checkAppendOptions, checkCommit, checkMove } from "./check-commit.ts";
+import { parseTimerMember, timerMember } from "./keys.ts";
 import {
   type AcquireReply,
+  type AcquireRequest,
+  type AppendOptions,
   type AppendReply,
+  type AsideWrite,
   type Commit,
   type CommitReply,
   type ConversationWrite,
+  type MoveTimersReply,
   type NamespaceMeta,
   type Owner,
   type ReleaseReply,
@@ -27,7 +32,10 @@ import {
   type Store,
   type StoredConversation,
   type StoredEntry,
+  type StoredTimer,
   type StoreFacts,
+  type TimerName,
+  type WaitingEntry,
 } from "./shard-store.ts";
 import { closedError } from "./store-error.ts";
 
@@ -38,9 +46,14 @@ export class MemoryStream {
 
   add(bytes: Uint8Array, nowMs: number): EntryId {
     const { ms, seq } = this.lastId;
-    this.lastId = nowMs > ms ? { ms: nowMs, seq: 0 } : { ms, seq: seq + 1 };
-    this.entries.push({ id: this.lastId, bytes: bytes.slice() });
-    return this.lastId;
+    return this.addAs(nowMs > ms ? { ms: nowMs, seq: 0 } : { ms, seq: seq + 1 }, bytes);
+  }
+
+  /** @param id above the last one */
+  addAs(id: EntryId, bytes: Uint8Array): EntryId {
+    this.lastId = id;
+    this.entries.push({ id, bytes: bytes.slice() });
+    return id;
   }
 
   delete(ids: readonly EntryId[]): void {
@@ -74,10 +87,13 @@ interface Living<Value> {
 /** Everything of one shard, as it stands in Redis. Open to tests that damage it on purpose. */
 export class MemoryShard {
   node: string | null = null;
+  /** Empty for none. */
+  incarnation = "";
   epoch = 0;
   n = 0;
   leaseEndMs = 0;
   clean = false;
+  uncleanEnds = 0;
   inboxLast: EntryId = ENTRY_ZERO;
   outboxLast: EntryId = ENTRY_ZERO;
   outboxId: EntryId | null = null;
@@ -93,6 +109,14 @@ export class MemoryShard {
   readonly records: Map<ConversationKey, Uint8Array> = new Map();
   readonly ids: Map<ConversationKey, Living<Uint8Array>> = new Map();
   readonly transcripts: Map<ConversationKey, Living<MemoryStream>> = new Map();
+  /** A list without entries is none: what ids it gave out is forgotten. */
+  readonly waitingLists: Map<ConversationKey, MemoryStream> = new Map();
+  readonly open: Map<ConversationKey, Uint8Array> = new Map();
+  readonly full: Set<ConversationKey> = new Set();
+  /** By member, as in Redis: due at, ms. */
+  readonly timers: Map<string, number> = new Map();
+  /** By source shard: the place taken last. */
+  readonly from: Map<number, EntryId> = new Map();
   /** Reads that wait for an append; not part of the data. */
   readonly waiting: Set<() => void> = new Set();
 }
@@ -116,6 +140,8 @@ export class MemoryData {
   }
 }
 
+/** Below every place. */
+const BEFORE_ALL: EntryId = { ms: -1, seq: 0 };
 /** Of one shard, in memory. */
 const RECORDS_MAX = 2 ** 32;
 
@@ -206,13 +232,13 @@ export class MemoryShardStore implements ShardStore {
   }
 
   async owner(): Promise<Owner> {
-    const { node, epoch, n, leaseEndMs, clean, inboxBytes, deadCount, deadBytes } = this.#data;
+    const { node, epoch, n, leaseEndMs, clean, inboxBytes, deadCount, deadBytes, uncleanEnds } = this.#data;
     const leaseRemainingMs = Math.max(0, leaseEndMs - this.#nowMs());
     const deadLetters = { count: deadCount, bytes: deadBytes };
-    return { node, epoch, n, leaseRemainingMs, clean: epoch === 0 || clean, inboxBytes, deadLetters };
+    return { node, epoch, n, leaseRemainingMs, clean: epoch === 0 || clean, inboxBytes, deadLetters, uncleanEnds };
   }
 
-  async acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply> {
+  async acquire(request: AcquireRequest): Promise<AcquireReply> {
     this.#checkOpen("acquire");
     const data = this.#data;
     const nowMs = this.#nowMs();
@@ -224,7 +250,10 @@ export class MemoryShardStore implements ShardStore {
       rewoundStream("inbox", data.inbox, data.inboxLast) ?? rewoundStream("outbox", data.outbox, data.outboxLast);
     if (rewound !== null) return rewound;
     const wasClean = data.epoch === 0 || data.clean;
+    const { incarnation = "" } = request;
+    if (!wasClean && (incarnation === "" || incarnation !== data.incarnation)) data.uncleanEnds += 1;
     data.node = request.node;
+    data.incarnation = incarnation;
     data.epoch += 1;
     data.n = 0;
     data.leaseEndMs = nowMs + request.leaseMs;
@@ -233,7 +262,8 @@ export class MemoryShardStore implements ShardStore {
     data.outboxLast = data.outbox.lastId;
     data.outboxId = null;
     data.inboxBytes = data.inbox.bytes;
-    return { kind: "acquired", epoch: data.epoch, wasClean, inboxBytes: data.inboxBytes };
+    const { epoch, inboxBytes, uncleanEnds, inboxLast } = data;
+    return { kind: "acquired", epoch, wasClean, inboxBytes, uncleanEnds, inboxLast };
   }
 
   async renew(request: { epoch: number; leaseMs: number }): Promise<RenewReply> {
@@ -252,17 +282,22 @@ export class MemoryShardStore implements ShardStore {
     return { kind: "released" };
   }
 
-  async append(entry: Uint8Array, inboxBytesMax: number): Promise<AppendReply> {
+  async append(entry: Uint8Array, inboxBytesMax: number, options: AppendOptions = {}): Promise<AppendReply> {
+    checkAppendOptions(options);
     this.#checkOpen("append");
     const data = this.#data;
+    const { from, conversations = [] } = options;
+    if (from !== undefined && compareEntryIds(from.place, data.from.get(from.shard) ?? BEFORE_ALL) <= 0) {
+      return { kind: "taken" };
+    }
+    const named = conversations.filter((key) => data.full.has(key));
+    if (named.length > 0) return { kind: "full", conversations: named };
     const inboxBytes = data.inboxBytes + entry.length;
     if (inboxBytes > inboxBytesMax) return { kind: "over", inboxBytes: data.inboxBytes };
     this.#checkClock("inbox", data.inbox, data.inboxLast);
-    const id = data.inbox.add(entry, this.#nowMs());
-    data.inboxBytes = inboxBytes;
-    data.inboxLast = id;
-    for (const wake of [...data.waiting]) wake();
-    return { kind: "appended", id, inboxBytes };
+    const id = this.#addToInbox(entry);
+    if (from !== undefined) data.from.set(from.shard, from.place);
+    return { kind: "appended", id, inboxBytes, full: data.full.size };
   }
 
   async commit(commit: Commit): Promise<CommitReply> {
@@ -276,6 +311,8 @@ export class MemoryShardStore implements ShardStore {
     if (data.n < n - 1) return { kind: "rewound", n: data.n };
     if (data.n > n) throw new StoreCorruptError(`commit ${n} came after ${data.n}`);
     if (commit.outbox !== null) this.#checkClock("outbox", data.outbox, data.outboxLast);
+    if (commit.inboxAdd !== undefined) this.#checkClock("inbox", data.inbox, data.inboxLast);
+    for (const { key, aside } of commit.conversations) this.#checkListIds(key, aside);
     this.#apply(commit);
     return { kind: "applied", n, outboxId: data.outboxId };
   }
@@ -324,6 +361,49 @@ export class MemoryShardStore implements ShardStore {
     return this.#data.dead.after(request.after, request.count);
   }
 
+  async readWaiting(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]> {
+    this.#checkOpen("readWaiting");
+    const entries = this.#data.waitingLists.get(key)?.after({ ms: request.after, seq: 0 }, request.count) ?? [];
+    return entries.map(({ id, bytes }) => ({ id: id.ms, bytes }));
+  }
+
+  /** The cursor is the last key given: what comes and goes meanwhile moves nothing else. */
+  async readOpen({ cursor, count }: { cursor: string; count: number }): ReturnType<ShardStore["readOpen"]> {
+    this.#checkOpen("readOpen");
+    const last = cursor === SCAN_START ? "" : cursor;
+    const rest = [...this.#data.open].filter(([key]) => key > last).sort(([a], [b]) => (a < b ? -1 : 1));
+    const page = rest.slice(0, count);
+    return {
+      cursor: page.length < rest.length ? page.at(-1)![0] : SCAN_START,
+      found: page.map(([key, value]) => ({ key, value })),
+    };
+  }
+
+  async readTimers({ count }: { count: number }): ReturnType<ShardStore["readTimers"]> {
+    this.#checkOpen("readTimers");
+    const nowMs = this.#nowMs();
+    const first = earliest(this.#data.timers, count + 1);
+    const due = first.slice(0, count).filter(({ atMs }) => atMs <= nowMs);
+    const next = first[due.length];
+    return { due, nextInMs: next === undefined ? null : Math.max(0, next.atMs - nowMs) };
+  }
+
+  async moveTimers(request: {
+    epoch: number;
+    timers: readonly TimerName[];
+    entry: Uint8Array;
+  }): Promise<MoveTimersReply> {
+    checkMove(request);
+    this.#checkOpen("moveTimers");
+    const data = this.#data;
+    if (data.epoch !== request.epoch) return { kind: "fenced", epoch: data.epoch };
+    const members = request.timers.map(timerMember);
+    if (!members.some((member) => data.timers.has(member))) return { kind: "moved", id: null };
+    this.#checkClock("inbox", data.inbox, data.inboxLast);
+    for (const member of members) data.timers.delete(member);
+    return { kind: "moved", id: this.#addToInbox(request.entry) };
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const end of [...this.#waiting]) end();
@@ -338,6 +418,7 @@ export class MemoryShardStore implements ShardStore {
     if (data.outboxId !== null) data.outboxLast = data.outboxId;
     data.inbox.delete(commit.inboxDone);
     if (commit.inboxDone.length > 0) data.inboxBytes = Math.max(0, data.inboxBytes - commit.inboxDoneBytes);
+    if (commit.inboxAdd !== undefined) this.#addToInbox(commit.inboxAdd);
     for (const { entry, done } of commit.acks) data.acks.set(formatEntryId(entry), done.slice());
     data.outbox.delete(commit.outboxDone);
     for (const id of commit.outboxDone) data.acks.delete(formatEntryId(id));
@@ -350,6 +431,9 @@ export class MemoryShardStore implements ShardStore {
       data.deadBytes += letter.length;
     }
     data.deadCount += commit.dead.length;
+    this.#forgetDead(commit.deadDone ?? []);
+    for (const { key, aside } of commit.conversations) if (aside !== undefined) this.#writeAside(key, aside);
+    if (commit.headsThrough === true) data.uncleanEnds = 0;
     data.n = commit.n;
     data.clean = false;
     data.leaseEndMs = nowMs + commit.leaseMs;
@@ -366,6 +450,42 @@ export class MemoryShardStore implements ShardStore {
     }
     if (idsTtlMs !== null) ids.expiresAtMs = nowMs + idsTtlMs;
     if (write.transcript.length > 0) this.#writeTranscript(key, write.transcript, bounds, nowMs);
+  }
+
+  #writeAside(key: ConversationKey, { waiting, waitingDone, open, timers, full }: AsideWrite): void {
+    const data = this.#data;
+    const list = data.waitingLists.get(key) ?? new MemoryStream();
+    for (const { id, bytes } of waiting) list.addAs({ ms: id, seq: 0 }, bytes);
+    list.delete(waitingDone.map((id) => ({ ms: id, seq: 0 })));
+    if (list.entries.length > 0) data.waitingLists.set(key, list);
+    else data.waitingLists.delete(key);
+    if (open === null) data.open.delete(key);
+    else if (open !== undefined) data.open.set(key, open.slice());
+    for (const { name, generation, atMs } of timers) {
+      const member = timerMember({ key, name, generation });
+      if (atMs === null) data.timers.delete(member);
+      else data.timers.set(member, atMs);
+    }
+    if (full === true) data.full.add(key);
+    if (full === false) data.full.delete(key);
+  }
+
+  #forgetDead(ids: readonly EntryId[]): void {
+    if (ids.length === 0) return;
+    const data = this.#data;
+    const { bytes, entries } = data.dead;
+    data.dead.delete(ids);
+    data.deadCount = Math.max(0, data.deadCount - (entries.length - data.dead.entries.length));
+    data.deadBytes = Math.max(0, data.deadBytes - (bytes - data.dead.bytes));
+  }
+
+  #addToInbox(entry: Uint8Array): EntryId {
+    const data = this.#data;
+    const id = data.inbox.add(entry, this.#nowMs());
+    data.inboxBytes += entry.length;
+    data.inboxLast = id;
+    for (const wake of [...data.waiting]) wake();
+    return id;
   }
 
   #writeTranscript(
@@ -414,6 +534,13 @@ export class MemoryShardStore implements ShardStore {
     }
   }
 
+  #checkListIds(key: ConversationKey, aside: AsideWrite | undefined): void {
+    const last = this.#data.waitingLists.get(key)?.lastId ?? ENTRY_ZERO;
+    if (aside?.waiting[0] !== undefined && aside.waiting[0].id <= last.ms) {
+      throw new StoreCorruptError("a waiting list gave out an id before that joins it now");
+    }
+  }
+
   #nowMs(): number {
     return Math.floor(this.#environment.nowMs());
   }
@@ -426,6 +553,12 @@ export class MemoryShardStore implements ShardStore {
 function rewoundStream(stream: "inbox" | "outbox", data: MemoryStream, highestSeen: EntryId): AcquireReply | null {
   if (compareEntryIds(data.lastId, highestSeen) >= 0) return null;
   return { kind: "rewound", stream, lastId: formatEntryId(data.lastId), highestSeen: formatEntryId(highestSeen) };
+}
+
+/** In the order of a sorted set: by time, then by the member's bytes. */
+function earliest(timers: ReadonlyMap<string, number>, count: number): StoredTimer[] {
+  const inOrder = [...timers].sort(([a, aMs], [b, bMs]) => aMs - bMs || Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  return inOrder.slice(0, count).map(([member, atMs]) => ({ ...parseTimerMember(member), atMs }));
 }
 
 /** Keeps the newest entries that fit, and the newest in any case. */

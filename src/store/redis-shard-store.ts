@@ -3,21 +3,27 @@
 
 import type { ConversationKey } from "../domain/ids.ts";
 import { type EntryId, formatEntryId, parseEntryId } from "../domain/position.ts";
-import { checkCommit } from "./check-commit.ts";
-import { type ShardKeys, shardKeys, shardTag } from "./keys.ts";
+import { checkAppendOptions, checkCommit, checkMove } from "./check-commit.ts";
+import { parseTimerMember, type ShardKeys, shardKeys, shardTag } from "./keys.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 import type { Scripts } from "./scripts.ts";
 import type {
   AcquireReply,
+  AcquireRequest,
+  AppendOptions,
   AppendReply,
   Commit,
   CommitReply,
+  MoveTimersReply,
   Owner,
   ReleaseReply,
   RenewReply,
   ShardStore,
   StoredConversation,
   StoredEntry,
+  StoredTimer,
+  TimerName,
+  WaitingEntry,
 } from "./shard-store.ts";
 import { closedError, unexpectedReply } from "./store-error.ts";
 
@@ -63,14 +69,13 @@ export class RedisShardStore implements ShardStore {
   async owner(): Promise<Owner> {
     const connection = this.#connections.lease();
     const during = this.#during("owner");
-    const fields = ["node", "epoch", "n", "lease_end", "clean", "inbox_bytes", "dead_count", "dead_bytes"];
+    const fields = ["node", "epoch", "n", "lease_end", "clean", "inbox_bytes", "dead_count", "dead_bytes", "unclean"];
     const [time, stored] = await Promise.all([
       connection.send("time", [], during),
       connection.send("hmget", [this.#keys.owner, ...fields], during),
     ]);
-    const [node, epoch, n, leaseEnd, clean, inboxBytes, deadCount, deadBytes] = texts(stored, during);
-    const [seconds, micros] = texts(time, during);
-    const nowMs = Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
+    const [node, epoch, n, leaseEnd, clean, inboxBytes, deadCount, deadBytes, unclean] = texts(stored, during);
+    const nowMs = timeMs(time, during);
     return {
       node: node ?? null,
       epoch: Number(epoch ?? 0),
@@ -79,10 +84,11 @@ export class RedisShardStore implements ShardStore {
       clean: epoch === null || clean === "1",
       inboxBytes: Number(inboxBytes ?? 0),
       deadLetters: { count: Number(deadCount ?? 0), bytes: Number(deadBytes ?? 0) },
+      uncleanEnds: Number(unclean ?? 0),
     };
   }
 
-  async acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply> {
+  async acquire(request: AcquireRequest): Promise<AcquireReply> {
     return await this.#scripts.acquire(this.#connections.lease(), this.#keys, request);
   }
 
@@ -94,8 +100,9 @@ export class RedisShardStore implements ShardStore {
     return await this.#scripts.release(this.#connections.lease(), this.#keys, request);
   }
 
-  async append(entry: Uint8Array, inboxBytesMax: number): Promise<AppendReply> {
-    return await this.#scripts.append(this.#connections.append(), this.#keys, entry, inboxBytesMax);
+  async append(entry: Uint8Array, inboxBytesMax: number, options: AppendOptions = {}): Promise<AppendReply> {
+    checkAppendOptions(options);
+    return await this.#scripts.append(this.#connections.append(), this.#keys, entry, inboxBytesMax, options);
   }
 
   async commit(commit: Commit): Promise<CommitReply> {
@@ -160,6 +167,44 @@ export class RedisShardStore implements ShardStore {
     return fields.map(([key, state]) => ({ key: key as ConversationKey, state }));
   }
 
+  async readWaiting(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]> {
+    const after = { ms: request.after, seq: 0 };
+    const range = { after, count: request.count };
+    const entries = await this.#readStream(this.#keys.waiting(key), range, this.#during("readWaiting"));
+    return entries.map(({ id, bytes }) => ({ id: id.ms, bytes }));
+  }
+
+  async readOpen(request: { cursor: string; count: number }): ReturnType<ShardStore["readOpen"]> {
+    const during = this.#during("readOpen");
+    const wanted = [this.#keys.open, request.cursor, "COUNT", request.count];
+    const [cursor, flat] = array(await this.#connections.query().send("hscan", wanted, during), during);
+    const found = pairs(flat, during).map(([key, value]) => ({ key: key as ConversationKey, value }));
+    return { cursor: bytes(cursor, during).toString("latin1"), found };
+  }
+
+  async readTimers({ count }: { count: number }): ReturnType<ShardStore["readTimers"]> {
+    const connection = this.#connections.query();
+    const during = this.#during("readTimers");
+    const [time, flat] = await Promise.all([
+      connection.send("time", [], during),
+      connection.send("zrange", [this.#keys.timers, 0, count, "WITHSCORES"], during), // both ends are in: one more
+    ]);
+    const nowMs = timeMs(time, during);
+    const first = pairs(flat, during).map(([member, score]) => storedTimer(member, Number(score), during));
+    const due = first.slice(0, count).filter(({ atMs }) => atMs <= nowMs);
+    const next = first[due.length];
+    return { due, nextInMs: next === undefined ? null : Math.max(0, next.atMs - nowMs) };
+  }
+
+  async moveTimers(request: {
+    epoch: number;
+    timers: readonly TimerName[];
+    entry: Uint8Array;
+  }): Promise<MoveTimersReply> {
+    checkMove(request);
+    return await this.#scripts.moveTimers(this.#connections.append(), this.#keys, request);
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true;
     for (const connection of [this.#commits, this.#reader]) if (connection) this.#connections.shut(connection);
@@ -187,12 +232,7 @@ export class RedisShardStore implements ShardStore {
   }
 
   async #readHash(key: string, during: string): Promise<[field: string, value: Uint8Array][]> {
-    const flat = array(await this.#connections.query().send("HGETALL", [key], during), during); // upper case: no ioredis map
-    const fields: [string, Uint8Array][] = [];
-    for (let i = 0; i < flat.length; i += 2) {
-      fields.push([bytes(flat[i], during).toString("utf8"), bytes(flat[i + 1], during)]);
-    }
-    return fields;
+    return pairs(await this.#connections.query().send("HGETALL", [key], during), during); // upper case: no ioredis map
   }
 
   #during(what: string): string {
@@ -221,6 +261,30 @@ function array(value: unknown, during: string): unknown[] {
 function bytes(value: unknown, during: string): Buffer {
   if (!Buffer.isBuffer(value)) throw unexpectedReply(during);
   return value;
+}
+
+/** `[name, value, ...]`. */
+function pairs(value: unknown, during: string): [name: string, value: Buffer][] {
+  const flat = array(value, during);
+  const found: [string, Buffer][] = [];
+  for (let i = 0; i < flat.length; i += 2) {
+    found.push([bytes(flat[i], during).toString("utf8"), bytes(flat[i + 1], during)]);
+  }
+  return found;
+}
+
+function storedTimer(member: string, atMs: number, during: string): StoredTimer {
+  try {
+    return { ...parseTimerMember(member), atMs };
+  } catch {
+    throw unexpectedReply(during);
+  }
+}
+
+/** Reply of TIME: `[seconds, microseconds]`. */
+function timeMs(reply: unknown, during: string): number {
+  const [seconds, micros] = texts(reply, during);
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
 }
 
 /** A copy: what is decoded from it stays resident, and a slice would pin the whole chunk that came from the socket. */

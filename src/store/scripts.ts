@@ -3,18 +3,23 @@
 
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import type { ConversationKey } from "../domain/ids.ts";
 import { type EntryId, formatEntryId, parseEntryId } from "../domain/position.ts";
-import type { ShardKeys } from "./keys.ts";
+import { type ShardKeys, timerMember } from "./keys.ts";
 import type { RedisConnection } from "./redis-connection.ts";
 import { encodeRequest, type PackItem, type RequestArgument } from "./request.ts";
 import type {
   AcquireReply,
+  AcquireRequest,
+  AppendOptions,
   AppendReply,
   Commit,
   CommitReply,
+  MoveTimersReply,
   NamespaceMeta,
   ReleaseReply,
   RenewReply,
+  TimerName,
 } from "./shard-store.ts";
 import { toStoreError, unexpectedReply } from "./store-error.ts";
 
@@ -24,7 +29,7 @@ interface Script {
   readonly sha: string;
 }
 
-const NAMES = ["acquire", "renew", "release", "append", "commit", "open-namespace"] as const;
+const NAMES = ["acquire", "renew", "release", "append", "commit", "move-timers", "open-namespace"] as const;
 type ScriptName = (typeof NAMES)[number];
 
 const KEEP = 0;
@@ -39,20 +44,23 @@ export class Scripts {
     this.#scripts = Object.fromEntries(NAMES.map((name) => [name, readScript(name)])) as Record<ScriptName, Script>;
   }
 
-  async acquire(
-    connection: RedisConnection,
-    keys: ShardKeys,
-    request: { node: string; observedEpoch: number; leaseMs: number },
-  ): Promise<AcquireReply> {
+  async acquire(connection: RedisConnection, keys: ShardKeys, request: AcquireRequest): Promise<AcquireReply> {
     const reply = await this.#run(
       connection,
       "acquire",
       [keys.owner, keys.inbox, keys.outbox],
-      [request.node, request.observedEpoch, request.leaseMs],
+      [request.node, request.observedEpoch, request.leaseMs, request.incarnation ?? ""],
     );
     switch (reply.word) {
       case "acquired":
-        return { kind: "acquired", epoch: reply.int(1), wasClean: reply.int(2) === 1, inboxBytes: reply.int(3) };
+        return {
+          kind: "acquired",
+          epoch: reply.int(1),
+          wasClean: reply.int(2) === 1,
+          inboxBytes: reply.int(3),
+          uncleanEnds: reply.int(4),
+          inboxLast: reply.entryId(5),
+        };
       case "held":
         return { kind: "held", node: reply.text(1), leaseRemainingMs: reply.int(2) };
       case "changed":
@@ -93,10 +101,38 @@ export class Scripts {
     keys: ShardKeys,
     batch: Uint8Array,
     inboxBytesMax: number,
+    { conversations = [], from }: AppendOptions = {},
   ): Promise<AppendReply> {
-    const reply = await this.#run(connection, "append", [keys.owner, keys.inbox], [batch, inboxBytesMax]);
-    if (reply.word === "appended") return { kind: "appended", id: reply.entryId(1), inboxBytes: reply.int(2) };
-    if (reply.word === "over") return { kind: "over", inboxBytes: reply.int(1) };
+    const asked = conversations.length === 0 ? NO_BYTES : { pack: conversations };
+    const reply = await this.#run(
+      connection,
+      "append",
+      [keys.owner, keys.inbox, keys.full, ...(from ? [keys.from] : [])],
+      [batch, inboxBytesMax, asked, ...(from ? [from.shard, formatEntryId(from.place)] : [])],
+    );
+    switch (reply.word) {
+      case "appended":
+        return { kind: "appended", id: reply.entryId(1), inboxBytes: reply.int(2), full: reply.int(3) };
+      case "over":
+        return { kind: "over", inboxBytes: reply.int(1) };
+      case "full":
+        return { kind: "full", conversations: reply.texts(1) as ConversationKey[] };
+      case "taken":
+        return { kind: "taken" };
+      default:
+        throw reply.unexpected();
+    }
+  }
+
+  async moveTimers(
+    connection: RedisConnection,
+    keys: ShardKeys,
+    request: { epoch: number; timers: readonly TimerName[]; entry: Uint8Array },
+  ): Promise<MoveTimersReply> {
+    const args = [request.epoch, { pack: request.timers.map(timerMember) }, request.entry];
+    const reply = await this.#run(connection, "move-timers", [keys.owner, keys.inbox, keys.timers], args);
+    if (reply.word === "moved") return { kind: "moved", id: reply.text(1) === "" ? null : reply.entryId(1) };
+    if (reply.word === "fenced") return { kind: "fenced", epoch: reply.int(1) };
     throw reply.unexpected();
   }
 
@@ -179,6 +215,12 @@ class ScriptReply {
     return this.bytes(index).toString("utf8");
   }
 
+  texts(index: number): string[] {
+    const item = this.#items[index];
+    if (!Array.isArray(item) || !item.every(Buffer.isBuffer)) throw this.unexpected();
+    return item.map((each) => each.toString("utf8"));
+  }
+
   entryId(index: number): EntryId {
     return parseEntryId(this.text(index));
   }
@@ -188,7 +230,7 @@ class ScriptReply {
   }
 }
 
-function encodeCommit(keys: ShardKeys, commit: Commit): { keys: string[]; args: RequestArgument[] } {
+function encodeCommit(keys: ShardKeys, commit: Commit): ScriptCall {
   const recordKeys = [keys.owner, keys.inbox, keys.outbox, keys.acks, keys.lanes, keys.dead];
   const idsKeys: string[] = [];
   const transcriptKeys: string[] = [];
@@ -207,8 +249,9 @@ function encodeCommit(keys: ShardKeys, commit: Commit): { keys: string[]; args: 
       lines.push(transcript.length, ...transcript);
     }
   }
+  const aside = hasAside(commit) ? encodeAside(keys, commit) : NO_ASIDE;
   return {
-    keys: recordKeys.concat(idsKeys, transcriptKeys),
+    keys: recordKeys.concat(idsKeys, transcriptKeys, aside.keys),
     args: [
       commit.epoch,
       commit.n,
@@ -226,6 +269,56 @@ function encodeCommit(keys: ShardKeys, commit: Commit): { keys: string[]; args: 
       commit.transcript.linesMax,
       commit.transcript.bytesMax,
       commit.transcript.ttlMs,
+      ...aside.args,
+    ],
+  };
+}
+
+interface ScriptCall {
+  readonly keys: readonly string[];
+  readonly args: readonly RequestArgument[];
+}
+
+/** Most commits move nothing aside, and pay nothing for it. */
+const NO_ASIDE: ScriptCall = { keys: [], args: [] };
+
+const hasAside = ({ conversations, deadDone, inboxAdd, headsThrough }: Commit): boolean =>
+  (deadDone !== undefined && deadDone.length > 0) ||
+  inboxAdd !== undefined ||
+  headsThrough === true ||
+  conversations.some(({ aside }) => aside !== undefined);
+
+/** ARGV[17] on, and their keys. */
+function encodeAside(keys: ShardKeys, commit: Commit): ScriptCall {
+  const listKeys: string[] = [];
+  const lists: PackItem[] = [];
+  const open: PackItem[] = [];
+  const timers: PackItem[] = [];
+  const full: PackItem[] = [];
+  for (const { key, aside } of commit.conversations) {
+    if (aside === undefined) continue;
+    if (aside.waiting.length > 0 || aside.waitingDone.length > 0) {
+      listKeys.push(keys.waiting(key));
+      lists.push(aside.waiting.length);
+      for (const { id, bytes } of aside.waiting) lists.push(id, bytes);
+      lists.push(aside.waitingDone.length, ...aside.waitingDone);
+    }
+    if (aside.open !== undefined) open.push(key, aside.open ?? false);
+    for (const { name, generation, atMs } of aside.timers) {
+      timers.push(timerMember({ key, name, generation }), atMs ?? false);
+    }
+    if (aside.full !== undefined) full.push(key, aside.full ? 1 : 0);
+  }
+  return {
+    keys: [keys.open, keys.full, keys.timers, ...listKeys],
+    args: [
+      { pack: lists },
+      { pack: open },
+      { pack: timers },
+      { pack: full },
+      { pack: (commit.deadDone ?? []).map(formatEntryId) },
+      commit.inboxAdd ?? NO_BYTES,
+      commit.headsThrough === true ? 1 : 0,
     ],
   };
 }

@@ -25,11 +25,23 @@ export interface Owner {
   readonly inboxBytes: number;
   /** Of all owners together. */
   readonly deadLetters: { readonly count: number; readonly bytes: number };
+  /** Processes that ended without releasing the shard since its pending heads were last through (DESIGN 5, poison). */
+  readonly uncleanEnds: number;
 }
 
 export type AcquireReply =
-  /** Ours under the new epoch, observed + 1; commits count from 1. `wasClean`: the last owner had drained. */
-  | { readonly kind: "acquired"; readonly epoch: number; readonly wasClean: boolean; readonly inboxBytes: number }
+  /**
+   * Ours under the new epoch, observed + 1; commits count from 1. `wasClean`: the last owner had drained. `uncleanEnds`: with the one
+   * that this acquisition follows, if it was one. `inboxLast`: the highest id in the inbox: what stands up to it was pending then.
+   */
+  | {
+      readonly kind: "acquired";
+      readonly epoch: number;
+      readonly wasClean: boolean;
+      readonly inboxBytes: number;
+      readonly uncleanEnds: number;
+      readonly inboxLast: EntryId;
+    }
   /** Another node's lease lives. */
   | { readonly kind: "held"; readonly node: string; readonly leaseRemainingMs: number }
   /** Somebody acquired it since `observedEpoch` was read: read again. */
@@ -45,10 +57,30 @@ export type AcquireReply =
 export type RenewReply = { readonly kind: "renewed" } | { readonly kind: "fenced"; readonly epoch: number };
 export type ReleaseReply = { readonly kind: "released" } | { readonly kind: "fenced"; readonly epoch: number };
 
+export interface AcquireRequest {
+  readonly node: string;
+  /** One per process: an owner that acquires again in the same process did not end. Absent: a process of its own each time. */
+  readonly incarnation?: string;
+  readonly observedEpoch: number;
+  readonly leaseMs: number;
+}
+
 export type AppendReply =
-  | { readonly kind: "appended"; readonly id: EntryId; readonly inboxBytes: number }
+  /** `full`: how many conversations of the shard are at the bound of their waiting list. */
+  | { readonly kind: "appended"; readonly id: EntryId; readonly inboxBytes: number; readonly full: number }
   /** The shard's inbox is at its bound; nothing was written. */
-  | { readonly kind: "over"; readonly inboxBytes: number };
+  | { readonly kind: "over"; readonly inboxBytes: number }
+  /** These of the conversations asked about are at their bound; nothing was written. */
+  | { readonly kind: "full"; readonly conversations: readonly ConversationKey[] }
+  /** What `from` names was taken before; nothing was written. */
+  | { readonly kind: "taken" };
+
+export interface AppendOptions {
+  /** Asked about before anything is written: none of them may be at its bound. */
+  readonly conversations?: readonly ConversationKey[];
+  /** Of sends from another shard: each place is taken once, and only above all taken before (attack B9). */
+  readonly from?: { readonly shard: number; readonly place: EntryId };
+}
 
 export type CommitReply =
   /** Now, or by an earlier try of the same bytes. `outboxId` is null if the commit had no replies. */
@@ -58,6 +90,37 @@ export type CommitReply =
   /** Redis is behind what it had confirmed: its n, or its epoch, is below ours. Nothing was written. */
   | { readonly kind: "rewound"; readonly n: number };
 
+/** A durable clock of a conversation, or a timer of its bot. One of another generation than the record's is dropped at the head. */
+export interface StoredTimer {
+  readonly key: ConversationKey;
+  /** 1 to 64 of A-Z a-z 0-9 _ - . and, for the runtime's own, a leading "!". */
+  readonly name: string;
+  readonly generation: number;
+  /** On Redis' clock, ms. */
+  readonly atMs: number;
+}
+
+/** Which timer it is. */
+export type TimerName = Pick<StoredTimer, "key" | "name" | "generation">;
+
+/** What a commit changes of a conversation besides its record: only where something has to wait, or did. */
+export interface AsideWrite {
+  /** Appended to its waiting list; ids rise and were never used in it. */
+  readonly waiting: readonly { readonly id: number; readonly bytes: Uint8Array }[];
+  /** Leave the waiting list, also such as this commit appends; the key goes with the last one. */
+  readonly waitingDone: readonly number[];
+  /** Its entry in the index of the unfinished; undefined leaves it, null removes it. */
+  readonly open: Uint8Array | null | undefined;
+  /** Set, or with `atMs` null removed. */
+  readonly timers: readonly {
+    readonly name: string;
+    readonly generation: number;
+    readonly atMs: number | null;
+  }[];
+  /** Joins or leaves the conversations at their bound; undefined leaves it as it is. */
+  readonly full: boolean | undefined;
+}
+
 export interface ConversationWrite {
   readonly key: ConversationKey;
   readonly record: Uint8Array;
@@ -66,6 +129,7 @@ export interface ConversationWrite {
   readonly idsTtlMs: number | null;
   /** Transcript lines to append, JSON in UTF-8. */
   readonly transcript: readonly Uint8Array[];
+  readonly aside?: AsideWrite;
 }
 
 export interface Commit {
@@ -85,6 +149,12 @@ export interface Commit {
   /** Durable lane states; null removes. */
   readonly lanes: readonly { readonly key: ConversationKey; readonly state: Uint8Array | null }[];
   readonly dead: readonly Uint8Array[];
+  /** Dead letters that were redriven: they leave. */
+  readonly deadDone?: readonly EntryId[];
+  /** An inbox entry of what this commit sends to conversations of the same shard. It passes the bound of the inbox. */
+  readonly inboxAdd?: Uint8Array;
+  /** The heads pending when the shard was acquired are through: unclean ends count from 0 again. */
+  readonly headsThrough?: boolean;
   readonly transcript: { readonly linesMax: number; readonly bytesMax: number; readonly ttlMs: number };
 }
 
@@ -98,15 +168,25 @@ export interface StoredConversation {
   readonly ids: Uint8Array | null;
 }
 
+/** One message on a waiting list. */
+export interface WaitingEntry {
+  readonly id: number;
+  readonly bytes: Uint8Array;
+}
+
+export type MoveTimersReply =
+  /** They left the timers, and the entry is in the inbox; null if none of them was there any more: then nothing was written. */
+  { readonly kind: "moved"; readonly id: EntryId | null } | { readonly kind: "fenced"; readonly epoch: number };
+
 export interface ShardStore {
   readonly shard: number;
   owner(): Promise<Owner>;
-  acquire(request: { node: string; observedEpoch: number; leaseMs: number }): Promise<AcquireReply>;
+  acquire(request: AcquireRequest): Promise<AcquireReply>;
   renew(request: { epoch: number; leaseMs: number }): Promise<RenewReply>;
   /** Gives the lease back. `clean` says that everything was drained. */
   release(request: { epoch: number; clean: boolean }): Promise<ReleaseReply>;
   /** One inbox entry. After StoreUnavailableError the outcome is unknown: the sender repeats, dedupe makes that harmless. */
-  append(entry: Uint8Array, inboxBytesMax: number): Promise<AppendReply>;
+  append(entry: Uint8Array, inboxBytesMax: number, options?: AppendOptions): Promise<AppendReply>;
   /**
    * Entries after `after`, oldest first, at most `count`; waits up to `blockMs` for the first one (0: not at all). One waiting
    * read at a time; `close` ends it with no entries.
@@ -123,6 +203,28 @@ export interface ShardStore {
   /** Lines after `after`, oldest first. */
   readTranscript(key: ConversationKey, request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
   readDeadLetters(request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
+  /** Of a conversation's waiting list, those with ids above `after` (0: from the first), in order. */
+  readWaiting(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]>;
+  /** One step through the index of the unfinished, like `Store.scanConversations`. */
+  readOpen(request: { cursor: string; count: number }): Promise<{
+    readonly cursor: string;
+    readonly found: readonly { readonly key: ConversationKey; readonly value: Uint8Array }[];
+  }>;
+  /** The earliest timers that are due on Redis' clock, at most `count`, and when the first of the others will be. */
+  readTimers(request: { count: number }): Promise<{
+    readonly due: readonly StoredTimer[];
+    /** From now, ms; null if there is none, 0 if more than `count` are due. */
+    readonly nextInMs: number | null;
+  }>;
+  /**
+   * Takes timers away and appends `entry`, their messages, to the inbox, under the fence and in one step (R3). It passes the bound of
+   * the inbox. A repeat finds none of them and writes nothing.
+   */
+  moveTimers(request: {
+    readonly epoch: number;
+    readonly timers: readonly TimerName[];
+    readonly entry: Uint8Array;
+  }): Promise<MoveTimersReply>;
   close(): Promise<void>;
 }
 

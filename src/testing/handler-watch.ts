@@ -21,8 +21,8 @@ export interface TurnFailure {
   readonly attempt: number;
   /** What the bot threw, as it is; or an error of the runtime with its `code`. */
   readonly error: unknown;
-  /** When it runs again. */
-  readonly retryInMs: number;
+  /** When it runs again; null if it does not: it was the last time. */
+  readonly retryInMs: number | null;
 }
 
 export class HandlerWatch {
@@ -81,7 +81,7 @@ export class HandlerWatch {
     const warn: Log["warn"] = (fields) => {
       if (life === this.#life) this.#heard(fields);
     };
-    const heard: Log = { ...silentLog, warn, child: () => heard };
+    const heard: Log = { ...silentLog, warn, error: warn, child: () => heard }; // the last failure of a message is an error
     return heard;
   }
 
@@ -115,10 +115,10 @@ export class HandlerWatch {
     }
   }
 
-  /** A turn's failure is the one warning with an attempt at a position of the inbox. */
+  /** A turn's failure is the one line with an attempt at a position of the inbox. */
   #heard(fields: LogFields): void {
     const { conversation, inboxPosition, attempt, retryInMs, error } = fields;
-    if (typeof conversation !== "string" || inboxPosition === undefined) return;
+    if (typeof conversation !== "string" || inboxPosition === undefined || attempt === undefined) return;
     const last = this.runs.findLast((run) => run.conversation === conversation);
     if (last !== undefined) {
       last.outcome = "failed";
@@ -129,7 +129,7 @@ export class HandlerWatch {
       messageId: last?.messageId ?? "",
       attempt: Number(attempt),
       error: this.#takeThrown(conversation) ?? asError(error),
-      retryInMs: Number(retryInMs),
+      retryInMs: typeof retryInMs === "number" ? retryInMs : null,
     });
   }
 

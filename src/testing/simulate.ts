@@ -7,11 +7,13 @@
 //       waited for in real time is a handler that awaits something outside of the simulation, for `patienceMs`.
 //   T3. Time passes only by `advance`, by a sender that has to repeat its request, and by `restart`, whose drain takes some.
 
+import { externalOrder, type OrderOptions } from "../channels/order-options.ts";
 import { checkBot } from "../check-bot.ts";
 import { checkedState, decodeRecord } from "../codec/record-codec.ts";
 import { type ConfigOptions, resolveConfig } from "../config.ts";
 import type { BotDefinition, Duration } from "../domain/bot.ts";
 import { durationMs } from "../domain/duration.ts";
+import type { ExternalOrder } from "../domain/external-order.ts";
 import { type ConversationId, conversationKey, ID_BYTES_MAX, NAME_PATTERN, shardOf } from "../domain/ids.ts";
 import type { Inbound } from "../domain/message.ts";
 import { freezePlain, type Plain } from "../domain/plain-data.ts";
@@ -23,7 +25,8 @@ import { SimulatedProcess } from "./simulated-process.ts";
 import { SimulatedStore, smoothWays } from "./simulated-store.ts";
 import { SimulationError } from "./simulation-error.ts";
 
-export interface SimulateOptions {
+/** The order of messages is said as `httpChannel` takes it. */
+export interface SimulateOptions extends OrderOptions {
   /** Decides the order of what can happen in any order; default 1. */
   readonly seed?: number;
   /** What messages say they came by; default "test". */
@@ -44,6 +47,8 @@ export interface UserMessage {
   readonly data?: Plain;
   /** Default: a new one for each message. The same id again is a duplicate. */
   readonly id?: string;
+  /** The outside's own number of it, where the channel has an order that goes by numbers. */
+  readonly sequence?: number;
 }
 
 export interface SendsOptions {
@@ -130,6 +135,7 @@ class BotSimulation<State> implements Simulation<State> {
   readonly #watch = new HandlerWatch();
   readonly #recipient: Recipient;
   readonly #channel: string;
+  readonly #order: ExternalOrder;
   readonly #config: ReturnType<typeof resolveConfig>;
   readonly #patienceMs: number;
   readonly #name: string;
@@ -151,6 +157,7 @@ class BotSimulation<State> implements Simulation<State> {
     this.#redis = new SimulatedLife(this.#scheduler, "redis");
     this.#recipient = new Recipient(recipient);
     this.#channel = checkedChannel(channel);
+    this.#order = externalOrder(options, `channels.${channel}`);
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS_DEFAULT;
   }
 
@@ -297,7 +304,7 @@ class BotSimulation<State> implements Simulation<State> {
         const store = new MemoryStore(this.#redis, this.#data);
         return new SimulatedStore(this.#scheduler, life, store, smoothWays);
       },
-      channels: (life) => [this.#recipient.channel(this.#channel, this.#scheduler, life)],
+      channels: (life) => [{ ...this.#recipient.channel(this.#channel, this.#scheduler, life), order: this.#order }],
       wakeUps: (life, _shard, ring) => ({
         start: () => undefined,
         schedule: (key, delayMs) => void life.schedule("wake-up", delayMs, () => ring(key)),
@@ -362,7 +369,7 @@ class BotSimulation<State> implements Simulation<State> {
     return this.#data.shard(shardOf(key, this.#config.shards)).records.get(key);
   }
 
-  #inbound(to: ConversationId, { text, data, id }: UserMessage): Inbound {
+  #inbound(to: ConversationId, { text, data, id, sequence }: UserMessage): Inbound {
     this.#ids += 1;
     if (typeof text !== "string" || !text.isWellFormed())
       throw new SimulationError("the text of a message is a well-formed string; nothing was sent");
@@ -370,8 +377,14 @@ class BotSimulation<State> implements Simulation<State> {
       to,
       id: checkedId("a message's id", id ?? `m${this.#ids}`),
       text,
+      ...(sequence !== undefined && { sequence: this.#checkedSequence(sequence) }),
       ...(data !== undefined && { data: freezePlain(structuredClone(data), "data") }),
     };
+  }
+
+  #checkedSequence(sequence: number): number {
+    if (Number.isSafeInteger(sequence) && sequence >= 0) return sequence;
+    throw new SimulationError("the sequence of a message is a whole number from 0; nothing was sent");
   }
 
   /** Requests of a sender that goes on until each is admitted. */

@@ -3,6 +3,7 @@
 
 import { ActorSystem } from "../../actors/actor-system.ts";
 import { Node } from "../../actors/node.ts";
+import type { Operations } from "../../actors/operations.ts";
 import type { Ring, WakeUps } from "../../actors/retry-worker.ts";
 import type { RunningPart } from "../../actors/shard.ts";
 import { crashPolicies } from "../../supervisors/crash-policies.ts";
@@ -74,6 +75,7 @@ export class SimulatedProcess {
       config,
       store: () => this.store,
       node: () => options.node,
+      incarnation: life.random().toString(36),
       newHashKey: SIMULATED_HASH_KEY,
       actors: this.#actors,
       bot: (name) => bots.find((bot) => bot.name === name),
@@ -117,6 +119,12 @@ export class SimulatedProcess {
     const { ownership } = this.#node;
     if (ownership !== null) return ownership.admit(messages);
     return Promise.resolve({ kind: "unavailable", reason: "starting", retryAfterMs: 1_000 });
+  }
+
+  /** What operators may ask for; null before the namespace is known. */
+  get operations(): Operations | null {
+    const { ownership } = this.#node;
+    return ownership?.isOpen ? ownership.operations : null;
   }
 
   /** Like SIGKILL: nothing of it happens any more. What it has sent is on its way. */

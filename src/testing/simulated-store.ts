@@ -17,6 +17,8 @@ export interface StoreCall {
   /** -1 for calls that concern no shard. */
   readonly shard: number;
   readonly commit: Commit | null;
+  /** As it was made. */
+  readonly args: readonly unknown[];
 }
 
 /**
@@ -70,12 +72,15 @@ export class SimulatedStore implements Store {
   }
 
   openNamespace: Store["openNamespace"] = (wanted) =>
-    this.#call({ name: "openNamespace", shard: -1, commit: null }, () => this.#inner.openNamespace(wanted));
+    this.#call({ name: "openNamespace", shard: -1, commit: null, args: [] }, () => this.#inner.openNamespace(wanted));
 
-  facts: Store["facts"] = () => this.#call({ name: "facts", shard: -1, commit: null }, () => this.#inner.facts());
+  facts: Store["facts"] = () =>
+    this.#call({ name: "facts", shard: -1, commit: null, args: [] }, () => this.#inner.facts());
 
   scanConversations: Store["scanConversations"] = (request) =>
-    this.#call({ name: "scanConversations", shard: -1, commit: null }, () => this.#inner.scanConversations(request));
+    this.#call({ name: "scanConversations", shard: -1, commit: null, args: [] }, () =>
+      this.#inner.scanConversations(request),
+    );
 
   shard(index: number): ShardStore {
     let shard = this.#shards.get(index);
@@ -128,14 +133,14 @@ export class SimulatedStore implements Store {
         run: (...args: Args) => Promise<Result>,
       ) =>
       (...args: Args): Promise<Result> =>
-        this.#call({ name, shard, commit: name === "commit" ? (args[0] as Commit) : null }, () => run(...args));
+        this.#call({ name, shard, commit: name === "commit" ? (args[0] as Commit) : null, args }, () => run(...args));
     return {
       shard,
       owner: wrap("owner", () => inner.owner()),
       acquire: wrap("acquire", (request: Parameters<ShardStore["acquire"]>[0]) => inner.acquire(request)),
       renew: wrap("renew", (request: Parameters<ShardStore["renew"]>[0]) => inner.renew(request)),
       release: wrap("release", (request: Parameters<ShardStore["release"]>[0]) => inner.release(request)),
-      append: wrap("append", (entry: Uint8Array, max: number) => inner.append(entry, max)),
+      append: wrap("append", (...args: Parameters<ShardStore["append"]>) => inner.append(...args)),
       readInbox: wrap("readInbox", (request: Parameters<ShardStore["readInbox"]>[0]) => inner.readInbox(request)),
       readOutbox: wrap("readOutbox", (request: Parameters<ShardStore["readOutbox"]>[0]) => inner.readOutbox(request)),
       load: wrap("load", (keys: Parameters<ShardStore["load"]>[0]) => inner.load(keys)),
@@ -149,6 +154,10 @@ export class SimulatedStore implements Store {
       readDeadLetters: wrap("readDeadLetters", (request: Parameters<ShardStore["readDeadLetters"]>[0]) =>
         inner.readDeadLetters(request),
       ),
+      readWaiting: wrap("readWaiting", (...args: Parameters<ShardStore["readWaiting"]>) => inner.readWaiting(...args)),
+      readOpen: wrap("readOpen", (request: Parameters<ShardStore["readOpen"]>[0]) => inner.readOpen(request)),
+      readTimers: wrap("readTimers", (request: Parameters<ShardStore["readTimers"]>[0]) => inner.readTimers(request)),
+      moveTimers: wrap("moveTimers", (request: Parameters<ShardStore["moveTimers"]>[0]) => inner.moveTimers(request)),
       close: () => Promise.resolve(),
     };
   }

@@ -4,8 +4,10 @@
 // All times are microseconds of one monotonic clock, so that lines of different files can be compared. Lines of the store's
 // log have no time, only an order: of two, the one with the lower `at` was written first.
 
+import type { ExternalPlace, OrderState } from "../domain/external-order.ts";
 import type { Hash64 } from "../domain/hash.ts";
 import type { Position } from "../domain/position.ts";
+import type { HaltReason, TurnOutcome } from "../domain/record.ts";
 
 /** Whose conversation it is. In a folder that is verified each line names the bot; the channel is `http` if it names none. */
 export interface Addressed {
@@ -87,7 +89,23 @@ export interface Admitted extends Addressed, MessageName {
   readonly at: number;
   readonly shard: string;
   readonly position: Position;
+  /** Of its identity: of what a dead letter brings back, of that letter. */
   readonly idHash: Hash64;
+  /** Where the outside numbers its messages. */
+  readonly place?: ExternalPlace;
+  /** Who put it there, if it was no client: another conversation's turn, or an operator. */
+  readonly by?: "turn" | "redrive";
+}
+
+/** What else stands in a shard's inbox and a cursor may pass: a due timer, or what an operator asks. */
+export interface Signal extends Addressed {
+  readonly kind: "signal";
+  readonly conversation: string;
+  readonly at: number;
+  readonly shard: string;
+  readonly position: Position;
+  /** The halt that an operator's verb means; absent for a timer. */
+  readonly halt?: string;
 }
 
 /** One slot of the ids that a commit stored: a message that it decided. */
@@ -123,6 +141,55 @@ export interface CommittedTurns extends Addressed {
   readonly replies: readonly CommittedReply[];
   /** Put into the transcript. */
   readonly transcribed: number;
+  /** Absent if nothing of the conversation waits, is held up or is set aside, before or now. */
+  readonly aside?: CommittedAside;
+}
+
+/** What one transaction did of a conversation beside its turns. */
+export interface CommittedAside {
+  /** Of the record that it wrote; absent if that has nothing extra. */
+  readonly standing?: StandingAside;
+  readonly listed: readonly ListedMessage[];
+  /** Ids that left the waiting list. */
+  readonly unlisted: readonly number[];
+  /** Messages that became dead letters. */
+  readonly letters: readonly Letter[];
+  /** How many notices did. */
+  readonly droppedNotices: number;
+  /** Whether it is in the index of the unfinished, and among those at their bound, after the transaction. */
+  readonly isOpen: boolean;
+  readonly isFull: boolean;
+}
+
+/** What a record says of what waits and holds up. */
+export interface StandingAside {
+  /** On the waiting list. */
+  readonly waiting: number;
+  readonly isFull: boolean;
+  readonly halt?: { readonly reason: HaltReason; readonly name: string; readonly missing?: ExternalPlace };
+  readonly openTurn?: OpenTurnView;
+  readonly order?: OrderState;
+  readonly notices: number;
+  readonly isSuspect?: true;
+}
+
+export interface OpenTurnView {
+  readonly position: Position;
+  readonly repliesOut: number;
+  /** Each as JSON, in the order of their begin. */
+  readonly steps: readonly string[];
+}
+
+/** An entry of a waiting list. */
+export interface ListedMessage {
+  readonly id: number;
+  /** null for bytes that are no message. */
+  readonly message: { readonly position: Position; readonly idHash: Hash64 } | null;
+}
+
+export interface Letter {
+  readonly idHash: Hash64;
+  readonly outcome: Exclude<TurnOutcome, "turn">;
 }
 
 export interface CommittedReply {
@@ -136,9 +203,10 @@ export interface CommittedReply {
 export interface Aside extends Addressed {
   /**
    * `dead`: the reply became a dead letter. `open`: it is in the outbox when the log ends. `halted`: so is its lane, from it on.
-   * `let-go`: an inbox entry went before its message was decided. `waiting`: it is in the inbox when the log ends.
+   * `let-go`: an inbox entry went before its message was decided. `waiting`: it is in the inbox when the log ends. `unfinished`: the
+   * conversation is in the index of the unfinished when the log ends.
    */
-  readonly kind: "dead" | "open" | "halted" | "let-go" | "waiting";
+  readonly kind: "dead" | "open" | "halted" | "let-go" | "waiting" | "unfinished";
   readonly conversation: string;
   readonly at: number;
   readonly outSeq?: number;
@@ -155,9 +223,17 @@ export interface OwnerWrite {
   readonly node: string;
 }
 
-export type StoreEvent = Admitted | CommittedTurns | Aside;
+export type StoreEvent = Admitted | Signal | CommittedTurns | Aside;
 export type ClientLine = SentMessage | RequestAttempt | DeliveryAttempt;
-export type HistoryLine = ClientLine | Fault | StoreEvent | OwnerWrite;
+/** A change of a shard's timers, or of what it took from another shard. */
+export interface ShardWrite {
+  readonly kind: "shard";
+  readonly at: number;
+  readonly shard: string;
+  readonly what: string;
+}
+
+export type HistoryLine = ClientLine | Fault | StoreEvent | OwnerWrite | ShardWrite;
 
 /** The name under which all lines of one conversation meet. */
 export function nameOf({ bot, channel }: Addressed, conversation: string): string {

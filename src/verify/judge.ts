@@ -147,8 +147,8 @@ interface Consumed {
 /** Who says what was consumed. */
 interface Witness {
   readonly consumed: readonly Consumed[];
-  /** Ids that it says wait, and that are therefore not lost. */
-  readonly waiting: ReadonlySet<string>;
+  /** Ids that wait or were set aside, and that are therefore not lost. */
+  readonly elsewhere: ReadonlySet<string>;
 }
 
 function byConversation(history: History, folds: boolean, log: CheckOptions["log"]): ConversationView[] {
@@ -178,8 +178,9 @@ function byConversation(history: History, folds: boolean, log: CheckOptions["log
     const replies = repliesOf(deliveries.get(name) ?? [], folds);
     const view = log && viewLog(name, events.get(name) ?? []);
     const witnesses: Witness[] = [];
-    if (folds) witnesses.push({ consumed: claimedBy(replies), waiting: new Set() });
-    if (view && log?.isWhole) witnesses.push({ consumed: view.consumed, waiting: view.waiting });
+    const elsewhere = new Set(view ? [...view.waiting, ...view.setAside] : []);
+    if (folds) witnesses.push({ consumed: claimedBy(replies), elsewhere });
+    if (view && log?.isWhole) witnesses.push({ consumed: view.consumed, elsewhere });
     return {
       name,
       messages: messages.get(name) ?? new Map(),
@@ -274,7 +275,8 @@ function* consumedWasSent({ name, witnesses, messages }: ConversationView): Iter
   }
 }
 
-function* requestOrder({ name, requests, witnesses }: ConversationView): Iterable<Violation> {
+function* requestOrder({ name, requests, witnesses, log }: ConversationView): Iterable<Violation> {
+  if (log?.isOrdered) return; // then the outside's numbers decide, and the log's rules know them
   for (const { consumed } of witnesses) {
     const places = placesOf(consumed);
     for (const request of requests) {
@@ -294,7 +296,8 @@ function* requestOrder({ name, requests, witnesses }: ConversationView): Iterabl
 }
 
 /** From the end: the earliest acknowledgement among all that was consumed later must not be before this one's first send. */
-function* realTimeOrder({ name, witnesses, messages }: ConversationView): Iterable<Violation> {
+function* realTimeOrder({ name, witnesses, messages, log }: ConversationView): Iterable<Violation> {
+  if (log?.isOrdered) return;
   for (const { consumed } of witnesses) {
     let earliest: { view: MessageView; shownBy: HistoryLine; ackUs: number } | undefined;
     for (let i = consumed.length - 1; i >= 0; i -= 1) {
@@ -399,10 +402,10 @@ function* foldHolds({ name, replies, messages }: ConversationView): Iterable<Vio
 }
 
 function* nothingLost({ name, messages, witnesses }: ConversationView): Iterable<Violation> {
-  for (const { consumed, waiting } of witnesses) {
+  for (const { consumed, elsewhere } of witnesses) {
     const places = placesOf(consumed);
     for (const { message, firstAck } of messages.values()) {
-      if (!firstAck || places.has(message.id) || waiting.has(message.id)) continue;
+      if (!firstAck || places.has(message.id) || elsewhere.has(message.id)) continue;
       const detail = `${message.id} was acknowledged and consumed by no turn`;
       yield { rule: "lost", conversation: name, detail, slice: [firstAck] };
     }

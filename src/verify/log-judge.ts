@@ -2,36 +2,40 @@
 //
 // A commit stores a conversation's record once, however many turns it holds. Which turns, and in what order, is told by the
 // ids that the same transaction stores; that these are the turns behind the record is told by its `chain`; and what the turns
-// had to be, by the messages in the inbox between the former cursor and the new one.
+// had to be, by the messages in the inbox between the former cursor and the new one, and those on its waiting list. What of a
+// conversation waits, is held up or is set aside is judged by aside-judge.ts.
 //
 // Rules, by the invariant of verdict.ts that they attack
-//   I1  turn-skipped     the cursor passed a message that no turn consumed and that is no duplicate
+//   I1  turn-skipped     the cursor passed a message that no turn consumed, that is no duplicate and went to no waiting list
 //       let-go           an inbox entry went before the commit that decided its message
 //   I2  turn-doubled     a message was consumed again within the time and the number of ids that duplicates are known for
-//   I3  turn-phantom     a turn consumed what is not in the inbox between the cursors
-//   I4  turn-order       turns consumed in another order than the inbox has
+//   I3  turn-phantom     a turn consumed what is neither in the inbox between the cursors nor on the waiting list
+//   I4  turn-order       turns consumed in another order than the inbox has, list before inbox; where the outside numbers its
+//                        messages: a higher one before a lower one that was there first
 //   I6  reply-lost       a committed reply left the outbox without a 2xx from the sink and without becoming a dead letter
 //       reply-waits      a committed reply is still in the outbox at the end, though its lane is not halted
 //   I8  reply-unknown    the sink received a reply that no commit contains
 //       reply-alone      a reply was put into the outbox by a transaction without its record
 //   I9  reply-bytes      what the sink received is not what the commit stored
 //   I11 chain            the chain is not the fold over the turns
-//       seq-jump         seq did not rise by the number of turns
+//       seq-jump         seq did not rise by the number of turns, notices to the bot included
 //       seq-back         seq fell
 //       cursor-back      the cursor fell
 //       cursor-astray    the cursor stands where no message of the conversation is
 //       out-seq          outSeq did not rise by the number of replies, or replies are not numbered one after the other
 //       born             a record of the same conversation has another beginning
 //       record-damaged   the stored bytes are no record, or it was removed
-//   I14 waits            a message is still in the inbox at the end
+//   I14 waits            a message is still in the inbox at the end, or on a waiting list although nothing holds it up
 
 import type { Hash64 } from "../domain/hash.ts";
 import { comparePositions, formatBorn, formatEntryId, type Position } from "../domain/position.ts";
-import { nextChain, type TurnOutcome } from "../domain/record.ts";
-import type { Admitted, Aside, CommittedTurns, DeliveryAttempt, HistoryLine, StoreEvent } from "./history.ts";
+import { AsideJudge, type AsideRule } from "./aside-judge.ts";
+import type { Admitted, Aside, CommittedTurns, DeliveryAttempt, HistoryLine, Signal, StoreEvent } from "./history.ts";
 import type { Violation } from "./judge.ts";
+import { type Decision, decisionsOf, isChainOf, textOf } from "./turn-chain.ts";
 
 export type LogRule =
+  | AsideRule
   | "turn-skipped"
   | "let-go"
   | "turn-doubled"
@@ -59,6 +63,8 @@ export interface LogOptions {
   readonly dedupeMs: number;
   /** How many ids of a conversation do. */
   readonly dedupeMax: number;
+  /** Whether the outside's numbers rise by one, so that what is missing can be seen. */
+  readonly contiguous?: boolean;
 }
 
 /** A turn as the log shows it. */
@@ -73,12 +79,20 @@ export interface LogView {
   readonly name: string;
   /** In the order of the inbox. */
   readonly admitted: readonly Admitted[];
+  readonly signals: readonly Signal[];
   /** In the order of the log. */
   readonly commits: readonly CommittedTurns[];
+  /** What each of the commits decided. */
+  readonly decided: readonly CommittedTurns["decided"][];
   readonly asides: readonly Aside[];
+  /** What came from clients. */
   readonly consumed: readonly LoggedTurn[];
-  /** Ids of messages in the inbox at the end. */
+  /** Ids of messages in the inbox, or on the waiting list, at the end. */
   readonly waiting: ReadonlySet<string>;
+  /** Ids of messages that became dead letters. */
+  readonly setAside: ReadonlySet<string>;
+  /** Whether the outside's numbers decide the order. */
+  readonly isOrdered: boolean;
   /** Replies that became dead letters. */
   readonly dead: ReadonlySet<number>;
   /** The reply at which the lane stands still for an operator; infinite if it does not. */
@@ -98,46 +112,85 @@ export type SinkView = ReadonlyMap<
 /** @param events of one conversation, in the order of the log */
 export function viewLog(name: string, events: readonly StoreEvent[]): LogView {
   const admitted: Admitted[] = [];
+  const signals: Signal[] = [];
   const commits: CommittedTurns[] = [];
   const asides: Aside[] = [];
   for (const event of events) {
     if (event.kind === "admitted") admitted.push(event);
     else if (event.kind === "committed") commits.push(event);
+    else if (event.kind === "signal") signals.push(event);
     else asides.push(event);
   }
-  const waitingAt = new Set(asides.flatMap(({ kind, position }) => (kind === "waiting" ? [placeOf(position!)] : [])));
+  const decided = newlyDecided(commits);
   const halts = asides.flatMap(({ kind, outSeq }) => (kind === "halted" ? [outSeq!] : []));
+  const waitsAt = placesAtTheEnd(commits, asides);
+  const letters = new Set(commits.flatMap(({ aside }) => aside?.letters.map(({ idHash }) => textOf(idHash)) ?? []));
   return {
     name,
     admitted,
+    signals,
     commits,
+    decided,
     asides,
-    consumed: turnsOf(admitted, commits),
-    waiting: new Set(admitted.filter(({ position }) => waitingAt.has(placeOf(position))).map(({ id }) => id)),
+    consumed: turnsOf(admitted, commits, decided),
+    waiting: idsOf(admitted, waitsAt, ({ position }) => placeOf(position)),
+    setAside: idsOf(admitted, letters, ({ idHash }) => textOf(idHash)),
+    isOrdered: commits.some(({ aside }) => aside?.standing?.order !== undefined),
     dead: new Set(asides.flatMap(({ kind, outSeq }) => (kind === "dead" ? [outSeq!] : []))),
     haltedFrom: Math.min(Number.POSITIVE_INFINITY, ...halts),
   };
 }
 
-function turnsOf(admitted: readonly Admitted[], commits: readonly CommittedTurns[]): LoggedTurn[] {
-  const names = new Map(admitted.map(({ idHash, id }) => [textOf(idHash), id]));
+function idsOf(
+  admitted: readonly Admitted[],
+  wanted: ReadonlySet<string>,
+  named: (message: Admitted) => string,
+): Set<string> {
+  if (wanted.size === 0) return new Set();
+  return new Set(admitted.filter((message) => wanted.has(named(message))).map(({ id }) => id));
+}
+
+/** Of messages in the inbox and on the waiting list when the log ends. */
+function placesAtTheEnd(commits: readonly CommittedTurns[], asides: readonly Aside[]): Set<string> {
+  const listed = new Map<number, Position>();
+  for (const { aside } of commits) {
+    for (const { id, message } of aside?.listed ?? []) if (message) listed.set(id, message.position);
+    for (const id of aside?.unlisted ?? []) listed.delete(id);
+  }
+  const inInbox = asides.flatMap(({ kind, position }) => (kind === "waiting" ? [position!] : []));
+  return new Set([...listed.values(), ...inInbox].map(placeOf));
+}
+
+/** In the order of their decision; one that came back from the dead letters was consumed when it became one. */
+function turnsOf(
+  admitted: readonly Admitted[],
+  commits: readonly CommittedTurns[],
+  decided: LogView["decided"],
+): LoggedTurn[] {
+  const names = new Map(admitted.flatMap(({ idHash, id, by }) => (by === undefined ? [[textOf(idHash), id]] : [])));
   const turns: LoggedTurn[] = [];
   let before = 0;
-  for (const commit of commits) {
+  for (const [i, commit] of commits.entries()) {
     if (typeof commit.record !== "object" || commit.record === null) continue;
-    const decided = newlyDecided(commit, commit.record.seq - before);
-    for (const [i, { hash }] of decided.entries()) {
+    for (const [j, { hash }] of decided[i]!.entries()) {
       const id = names.get(textOf(hash));
-      if (id !== undefined) turns.push({ id, seq: before + i + 1, shownBy: commit });
+      if (id !== undefined) turns.push({ id, seq: before + j + 1, shownBy: commit });
     }
-    before = commit.record.seq;
+    before += decided[i]!.length;
   }
   return turns;
 }
 
-/** Of a rewrite nothing but the count tells which slots are new. */
-function newlyDecided({ decided, isRewrite }: CommittedTurns, count: number): CommittedTurns["decided"] {
-  return isRewrite ? decided.slice(Math.max(0, decided.length - Math.max(0, count))) : decided;
+/** Of a rewrite: what stands behind all that had been stored before. */
+function newlyDecided(commits: readonly CommittedTurns[]): CommittedTurns["decided"][] {
+  if (!commits.some(({ isRewrite }) => isRewrite)) return commits.map(({ decided }) => decided);
+  const known = new Map<string, number>();
+  return commits.map(({ decided, isRewrite }) => {
+    const lastKnown = isRewrite ? decided.findLastIndex(({ hash, second }) => known.get(textOf(hash)) === second) : -1;
+    const fresh = decided.slice(lastKnown + 1);
+    for (const { hash, second } of fresh) known.set(textOf(hash), second);
+    return fresh;
+  });
 }
 
 /** @param sink undefined where there is no log of a sink */
@@ -157,7 +210,7 @@ export function* judgeLog(
   if (sink) yield* replies(view, options, sink, say);
 }
 
-type Say = (rule: LogRule, detail: string, slice: readonly HistoryLine[]) => Violation;
+export type Say = (rule: LogRule, detail: string, slice: readonly HistoryLine[]) => Violation;
 
 /** Where a conversation stands after a commit. */
 interface Standing {
@@ -165,19 +218,22 @@ interface Standing {
   readonly by: CommittedTurns;
 }
 
-interface FormerTurn {
+export interface FormerTurn {
   readonly second: number;
   readonly number: number;
   readonly by: CommittedTurns;
 }
 
 const CHAIN_START: Hash64 = { lo: 0, hi: 0 };
+/** Of a record that was written before anything was consumed. */
+const NO_CURSOR: Position = { entry: { ms: 0, seq: 0 }, index: -1 };
 
-function* turns(view: LogView, options: LogOptions, say: Say): Iterable<Violation> {
+function* turns(view: LogView, options: LogOptions & { readonly complete: boolean }, say: Say): Iterable<Violation> {
   const former = new Map<string, FormerTurn>();
+  const asides = new AsideJudge(view, options, say);
   let standing: Standing | undefined;
   let passedCount = 0;
-  for (const commit of view.commits) {
+  for (const [i, commit] of view.commits.entries()) {
     const { record } = commit;
     if (record === null) {
       const detail = `replies were put into the outbox without the record, in transaction ${commit.at}`;
@@ -194,23 +250,25 @@ function* turns(view: LogView, options: LogOptions, say: Say): Iterable<Violatio
       passedCount += 1;
     }
     const isBaseline = standing === undefined && !options.isWhole;
+    const decided = isBaseline ? commit.decided : view.decided[i]!;
     if (!isBaseline) {
       const slice = standing ? [standing.by, commit] : [commit];
       const passed = view.admitted.slice(from, passedCount);
-      const decided = newlyDecided(commit, record.seq - (standing?.record.seq ?? 0));
-      yield* stepOf(standing, commit, record, decided, slice, say);
+      const decisions = decisionsOf(decided, commit.aside?.letters);
+      const sources = asides.sources(passed);
+      yield* stepOf(standing, commit, record, decisions, asides, slice, say);
       if (options.isWhole) {
-        yield* cursorOf(standing, commit, record, passed, view.admitted[passedCount - 1], slice, say);
-        yield* matchOf(commit, passed, decided, former, options, say);
+        yield* cursorOf(standing, commit, record, passed, view, passedCount, slice, say);
+        yield* asides.commit({ commit, before: standing?.by, record, passed, decisions, former });
+        yield* matchOf(commit, passed, sources, decided, former, asides, options, say);
       } else yield* repeatsOf(commit, decided, former, options, say);
     }
-    for (const { hash, second } of isBaseline
-      ? commit.decided
-      : newlyDecided(commit, record.seq - (standing?.record.seq ?? 0))) {
+    for (const { hash, second } of decided) {
       former.set(textOf(hash), { second, number: former.size, by: commit });
     }
     standing = { record, by: commit };
   }
+  if (options.isWhole) yield* asides.end();
 }
 
 /** The record itself: counters, beginning, chain. */
@@ -218,7 +276,8 @@ function* stepOf(
   standing: Standing | undefined,
   commit: CommittedTurns,
   record: Standing["record"],
-  decided: CommittedTurns["decided"],
+  decisions: readonly Decision[],
+  asides: AsideJudge,
   slice: readonly HistoryLine[],
   say: Say,
 ): Iterable<Violation> {
@@ -228,17 +287,20 @@ function* stepOf(
   if (before && comparePositions(before.born, record.born) !== 0) {
     yield say("born", `the record began at ${formatBorn(before.born)} and now at ${formatBorn(record.born)}`, slice);
   }
+  const turnCount = decisions.reduce((sum, { outcome }) => sum + (outcome === "turn" ? 1 : 0), 0);
+  const notices = record.seq - seqBefore - turnCount;
   if (record.seq < seqBefore) yield say("seq-back", `seq fell from ${seqBefore} to ${record.seq}`, slice);
-  else if (record.seq - seqBefore !== decided.length) {
-    const detail = `seq rose from ${seqBefore} to ${record.seq} with ${decided.length} messages decided`;
+  else if (notices < 0 || notices > asides.noticesMax(commit, standing?.by, decisions)) {
+    const detail = `seq rose from ${seqBefore} to ${record.seq} with ${decisions.length} messages decided, ${turnCount} of them by a turn`;
     yield say("seq-jump", detail, slice);
   }
   if (before && comparePositions(record.cursor, before.cursor) < 0) {
     const detail = `the cursor fell from ${placeOf(before.cursor)} to ${placeOf(record.cursor)}`;
     yield say("cursor-back", detail, slice);
   }
-  if (!isChainOf(before?.chain ?? CHAIN_START, record.chain, decided)) {
-    const detail = `the chain at seq ${record.seq} is not the fold over the chain at ${seqBefore} and ${decided.length} turns`;
+  const mayComeAt = (index: number): boolean => asides.mayNoticeAt(decisions, index);
+  if (!isChainOf(before?.chain ?? CHAIN_START, record.chain, decisions, Math.max(0, notices), mayComeAt)) {
+    const detail = `the chain at seq ${record.seq} is not the fold over the chain at ${seqBefore} and ${decisions.length} messages decided`;
     yield say("chain", detail, slice);
   }
   const expected = outSeqBefore + commit.replies.length + commit.transcribed;
@@ -255,27 +317,32 @@ function* cursorOf(
   commit: CommittedTurns,
   record: Standing["record"],
   passed: readonly Admitted[],
-  last: Admitted | undefined,
+  view: LogView,
+  passedCount: number,
   slice: readonly HistoryLine[],
   say: Say,
 ): Iterable<Violation> {
-  const fell = standing && comparePositions(record.cursor, standing.record.cursor) < 0;
-  if (fell || (last && comparePositions(last.position, record.cursor) === 0)) return;
-  const detail = `the cursor is ${placeOf(record.cursor)}, where the inbox of ${commit.shard} had no message of this conversation`;
+  const last = view.admitted[passedCount - 1];
+  const order = comparePositions(record.cursor, standing?.record.cursor ?? NO_CURSOR);
+  if (order <= 0 || (last && comparePositions(last.position, record.cursor) === 0)) return;
+  if (view.signals.some(({ position }) => comparePositions(position, record.cursor) === 0)) return;
+  const detail = `the cursor is ${placeOf(record.cursor)}, where the inbox of ${commit.shard} had nothing of this conversation`;
   yield say("cursor-astray", detail, [...slice, ...passed.slice(-1)]);
 }
 
-/** The turns of one commit against the messages that its cursor passed. */
+/** The turns of one commit against the messages on the list before it and those that its cursor passed. */
 function* matchOf(
   commit: CommittedTurns,
   passed: readonly Admitted[],
+  sources: readonly Admitted[],
   decided: CommittedTurns["decided"],
   former: ReadonlyMap<string, FormerTurn>,
+  asides: AsideJudge,
   options: LogOptions,
   say: Say,
 ): Iterable<Violation> {
   const places = new Map<string, number>();
-  for (const [i, { idHash }] of passed.entries()) {
+  for (const [i, { idHash }] of sources.entries()) {
     const name = textOf(idHash);
     if (!places.has(name)) places.set(name, i);
   }
@@ -286,23 +353,30 @@ function* matchOf(
     const place = places.get(name);
     const earlier = former.get(name);
     if (now.has(name)) {
-      yield say("turn-doubled", `one commit consumed ${nameIn(passed, place, name)} twice`, [commit]);
+      yield say("turn-doubled", `one commit consumed ${nameIn(sources, place, name)} twice`, [commit]);
     } else if (earlier && isRemembered(earlier, second, former.size, options)) {
-      const slice = [earlier.by, ...(place === undefined ? [] : [passed[place]!]), commit];
-      yield say("turn-doubled", `${nameIn(passed, place, name)} had been consumed before`, slice);
+      const slice = [earlier.by, ...(place === undefined ? [] : [sources[place]!]), commit];
+      yield say("turn-doubled", `${nameIn(sources, place, name)} had been consumed before`, slice);
     } else if (place === undefined) {
-      const detail = `a turn consumed the id with hash ${name}, which was not in the inbox between the cursors`;
+      const detail = `a turn consumed the id with hash ${name}, which was neither in the inbox between the cursors nor on the list`;
       yield say("turn-phantom", detail, [commit]);
-    } else if (place < last) {
-      const detail = `${passed[place]!.id} stands before ${passed[last]!.id} in the inbox, but was consumed after it`;
-      yield say("turn-order", detail, [passed[place]!, passed[last]!, commit]);
+    } else {
+      const passedOver = asides.passedOver(sources, place, last);
+      if (passedOver) {
+        const detail = `${sources[place]!.id} stands before ${passedOver.id}, but was consumed after it`;
+        yield say("turn-order", detail, [sources[place]!, passedOver, commit]);
+      }
     }
     if (place !== undefined) last = Math.max(last, place);
     now.add(name);
   }
+  for (const message of asides.leftBehind(sources, last, now, former)) {
+    const detail = `${message.id} stood on the waiting list, and what stands behind it was consumed before it`;
+    yield say("turn-order", detail, [message, commit]);
+  }
   for (const message of passed) {
     const name = textOf(message.idHash);
-    if (now.has(name) || former.has(name)) continue;
+    if (now.has(name) || former.has(name) || asides.isOnList(message)) continue;
     const detail = `the cursor passed ${message.id} at ${placeOf(message.position)}, and no turn consumed it`;
     yield say("turn-skipped", detail, [message, commit]);
   }
@@ -376,38 +450,8 @@ function* replies(
   }
 }
 
-/** Outcomes other than `turn` that are looked for in one commit; more would be a search without end. */
-const OTHER_OUTCOMES_MAX = 2;
-const OTHER_OUTCOMES: readonly TurnOutcome[] = ["dead", "late", "skipped"];
-
-/** Is `after` the chain behind these decisions, whatever the outcome of a few of them? */
-function isChainOf(before: Hash64, after: Hash64, decided: CommittedTurns["decided"]): boolean {
-  const fold = (chain: Hash64, from: number, others: number): boolean => {
-    if (others === 0) {
-      let end = chain;
-      for (let i = from; i < decided.length; i += 1) end = nextChain(end, decided[i]!.hash, "turn");
-      return end.lo === after.lo && end.hi === after.hi;
-    }
-    let start = chain;
-    for (let i = from; i < decided.length; i += 1) {
-      for (const outcome of OTHER_OUTCOMES) {
-        if (fold(nextChain(start, decided[i]!.hash, outcome), i + 1, others - 1)) return true;
-      }
-      start = nextChain(start, decided[i]!.hash, "turn");
-    }
-    return false;
-  };
-  for (let others = 0; others <= Math.min(OTHER_OUTCOMES_MAX, decided.length); others += 1) {
-    if (others === OTHER_OUTCOMES_MAX && decided.length > 64) break;
-    if (fold(before, 0, others)) return true;
-  }
-  return false;
+function nameIn(sources: readonly Admitted[], place: number | undefined, hash: string): string {
+  return place === undefined ? `the id with hash ${hash}` : sources[place]!.id;
 }
 
-function nameIn(passed: readonly Admitted[], place: number | undefined, hash: string): string {
-  return place === undefined ? `the id with hash ${hash}` : passed[place]!.id;
-}
-
-const textOf = ({ lo, hi }: Hash64): string => hi.toString(16).padStart(8, "0") + lo.toString(16).padStart(8, "0");
-
-const placeOf = ({ entry, index }: Position): string => `${formatEntryId(entry)}/${index}`;
+export const placeOf = ({ entry, index }: Position): string => `${formatEntryId(entry)}/${index}`;

@@ -1,26 +1,69 @@
 // Store log: what the transactions of an append-only file did, as events of a history. A fold: transactions in, events out; of
-// conversations it keeps the cursor, of shards the owner and what is in inbox and outbox.
+// conversations it keeps the cursor and what is on their waiting lists, of shards the owner, the timers, what was taken from other
+// shards, and what is in inbox and outbox.
 //
 // Rules, by the invariant of verdict.ts that they attack; those of a single conversation are in log-judge.ts
+//   I1  send-lost      a batch of sends left the outbox and the shard that it was for had not taken it
+//   I2  send-again     a shard took what stands at or below what it had taken of that shard before
+//       send-unmarked  a send from another shard came in without a mark of what was taken
 //   I10 epoch-back     a shard was acquired under an epoch that is not one more than the former
 //       number-gap     a commit's number is not one more than the one before it in its epoch
-//       unowned        a record, ids or replies were written by a transaction that is no commit of an owned shard
+//       unowned        a record, ids, a list or replies were written by a transaction that is no commit of an owned shard
+//   I13 timer-lost     a timer was taken away, and not by a commit, and is not in the inbox
+//       timer-again    timers came into the inbox, and none of them was set, or they had come before
 
 import { decodeDeadLetter } from "../codec/dead-letter-codec.ts";
-import { decodeInboxEntry, hashKeyOf } from "../codec/inbox-codec.ts";
+import { decodeInboxEntry, decodeWaiting, hashKeyOf } from "../codec/inbox-codec.ts";
 import { decodeLaneState } from "../codec/lane-codec.ts";
 import { decodeOutboxEntry, hasBit } from "../codec/outbox-codec.ts";
 import { decodeRecord } from "../codec/record-codec.ts";
+import type { ExternalPlace } from "../domain/external-order.ts";
 import type { Hash64 } from "../domain/hash.ts";
-import { type ConversationId, type ConversationKey, parseConversationKey } from "../domain/ids.ts";
-import { comparePositions, type EntryId, type Position, parseEntryId } from "../domain/position.ts";
+import {
+  type ConversationId,
+  type ConversationKey,
+  conversationKey,
+  parseConversationKey,
+  shardOf,
+} from "../domain/ids.ts";
+import type { InboxMessage, MailboxMessage } from "../domain/message.ts";
+import {
+  compareEntryIds,
+  comparePositions,
+  type EntryId,
+  formatEntryId,
+  type Position,
+  parseEntryId,
+} from "../domain/position.ts";
 import { SLOT_BYTES } from "../domain/recent-ids.ts";
+import { type ConversationRecord, type Halt, haltName } from "../domain/record.ts";
 import { CodecError } from "../errors.ts";
-import type { CommittedReply, CommittedTurns, DecidedId, OwnerWrite, StoreEvent } from "./history.ts";
+import type {
+  Admitted,
+  CommittedAside,
+  CommittedReply,
+  CommittedTurns,
+  DecidedId,
+  Letter,
+  ListedMessage,
+  OwnerWrite,
+  ShardWrite,
+  Signal,
+  StandingAside,
+  StoreEvent,
+} from "./history.ts";
 import type { Violation } from "./judge.ts";
 import type { Command } from "./resp.ts";
 
-export type FenceRule = "epoch-back" | "number-gap" | "unowned";
+export type ShardRule =
+  | "epoch-back"
+  | "number-gap"
+  | "unowned"
+  | "send-lost"
+  | "send-again"
+  | "send-unmarked"
+  | "timer-lost"
+  | "timer-again";
 
 /** Commands that took effect together. */
 export interface Transaction {
@@ -34,7 +77,7 @@ export interface StoreLogOptions {
   readonly isWhole: boolean;
   readonly hashOf: (bytes: Uint8Array) => string;
   readonly onEvent: (event: StoreEvent) => void;
-  readonly onViolation: (violation: Violation<FenceRule>) => void;
+  readonly onViolation: (violation: Violation<ShardRule>) => void;
 }
 
 interface Shard {
@@ -45,17 +88,29 @@ interface Shard {
   readonly outbox: Map<string, readonly (OutboxPlace | null)[]>;
   readonly acks: Map<string, Uint8Array>;
   readonly lanes: Map<string, Buffer>;
+  /** By conversation, then by id. */
+  readonly lists: Map<string, Map<number, ListedMessage>>;
+  readonly open: Set<string>;
+  readonly full: Set<string>;
+  /** Members: `<generation>|<name>|<conversation key>`. */
+  readonly timers: Set<string>;
+  /** The last place in the outbox of each other shard, by its number, that was taken. */
+  readonly taken: Map<string, EntryId>;
 }
 
 interface InboxPlace {
   readonly id: ConversationId;
   readonly key: string;
   readonly position: Position;
+  /** Of a timer or an operator's verb nothing but its position counts. */
+  readonly isMessage: boolean;
 }
 
 interface OutboxPlace {
   readonly id: ConversationId;
   readonly outSeq: number;
+  /** The shard, by number, that it hands sends over to; null for a reply. */
+  readonly target: string | null;
 }
 
 /** What one transaction writes of one conversation, while it is read. */
@@ -65,6 +120,25 @@ interface Pending {
   isRewrite: boolean;
   readonly replies: CommittedReply[];
   transcribed: number;
+  /** All of the record. */
+  stored: ConversationRecord | null;
+  listed: ListedMessage[];
+  unlisted: number[];
+  letters: Letter[];
+  droppedNotices: number;
+  /** Whether anything of it concerns what waits or is set aside. */
+  hasAside: boolean;
+}
+
+/** What one transaction does to a shard besides. */
+interface Sweep {
+  readonly shard: Shard;
+  /** Timers that left, and timers that came into the inbox. */
+  readonly unset: string[];
+  readonly fired: string[];
+  /** Shards, by number, whose sends came in, and those of which it says so. */
+  readonly sentBy: Set<string>;
+  readonly marked: Set<string>;
 }
 
 export interface StoreLogFigures {
@@ -74,15 +148,26 @@ export interface StoreLogFigures {
   /** Records as they were written; one may hold several turns. */
   records: number;
   replies: number;
+  /** Messages that were moved to waiting lists. */
+  listed: number;
   /** Payloads that fail their checksum. */
   rotten: number;
 }
 
 export class StoreLog {
-  readonly figures: StoreLogFigures = { transactions: 0, messages: 0, commits: 0, records: 0, replies: 0, rotten: 0 };
+  readonly figures: StoreLogFigures = {
+    transactions: 0,
+    messages: 0,
+    commits: 0,
+    records: 0,
+    replies: 0,
+    listed: 0,
+    rotten: 0,
+  };
   readonly #options: StoreLogOptions;
   readonly #shards = new Map<string, Shard>();
   readonly #hashKeys = new Map<string, Hash64>();
+  readonly #shardCounts = new Map<string, number>();
   readonly #ids = new Map<string, ConversationId>();
   readonly #cursors = new Map<string, Position>();
 
@@ -94,13 +179,17 @@ export class StoreLog {
     this.figures.transactions += 1;
     const { at } = transaction;
     const pending = new Map<Shard, Map<string, Pending>>();
+    const sweeps = new Map<Shard, Sweep>();
     const gone: { readonly shard: Shard; readonly stream: "inbox" | "outbox"; readonly entry: string }[] = [];
     const committed = new Set<Shard>();
-    const pendingOf = (shard: Shard, key: string): Pending => {
-      const ofShard = within(pending, shard, () => new Map<string, Pending>());
-      const make = (): Pending => ({ record: null, decided: [], isRewrite: false, replies: [], transcribed: 0 });
-      return within(ofShard, key, make);
-    };
+    const pendingOf: PendingOf = (shard, key) =>
+      within(
+        within(pending, shard, () => new Map<string, Pending>()),
+        key,
+        emptyPending,
+      );
+    const sweepOf = (shard: Shard): Sweep =>
+      within(sweeps, shard, () => ({ shard, unset: [], fired: [], sentBy: new Set(), marked: new Set() }));
     for (const command of transaction.commands) {
       const { name, args } = command;
       if (name === "MSET") {
@@ -125,23 +214,40 @@ export class StoreLog {
       } else if (name === "XADD") {
         const entry = streamEntryOf(args);
         if (!entry) continue;
-        if (what === "inbox") this.#admit(shard, entry, at);
+        if (what === "inbox") this.#admit(shard, entry, at, () => sweepOf(shard));
         else if (what === "outbox") this.#reply(shard, entry, pendingOf);
-        else if (what === "dead") this.#dead(entry.bytes, at);
+        else if (what === "dead") this.#dead(shard, entry.bytes, at, pendingOf);
+        else if (what === "in") this.#list(shard, key, entry, pendingOf);
         else if (what === "transcript" && isFromBot(entry.bytes)) pendingOf(shard, key).transcribed += 1;
       } else if (name === "XDEL" && (what === "inbox" || what === "outbox")) {
         for (const entry of args.slice(1)) gone.push({ shard, stream: what, entry: entry.toString("latin1") });
+      } else if (name === "XDEL" && what === "in") {
+        for (const entry of args.slice(1)) this.#unlist(shard, key, listIdOf(entry.toString("latin1")), pendingOf);
       } else if (name === "HSET" && what === "acks") {
         for (const [entry, bitmap] of fieldsOf(args)) shard.acks.set(entry, Uint8Array.from(bitmap));
       } else if (name === "HSET" && what === "lanes") {
         for (const [lane, state] of fieldsOf(args)) shard.lanes.set(lane, Buffer.from(state));
       } else if (name === "HDEL" && what === "lanes") {
         for (const lane of args.slice(1)) shard.lanes.delete(lane.toString());
+      } else if (what === "open" && (name === "HSET" || name === "HDEL")) {
+        const keys = name === "HSET" ? [...fieldsOf(args).keys()] : args.slice(1).map(String);
+        this.#index(shard, "open", keys, name === "HSET", pendingOf);
+      } else if (what === "full" && (name === "SADD" || name === "SREM")) {
+        this.#index(shard, "full", args.slice(1).map(String), name === "SADD", pendingOf);
+      } else if (what === "timers" && name === "ZADD") {
+        for (let i = args.length - 1; i >= 2; i -= 2) shard.timers.add(args[i]!.toString());
+      } else if (what === "timers" && name === "ZREM") {
+        for (const member of args.slice(1).map(String)) {
+          if (shard.timers.delete(member)) sweepOf(shard).unset.push(member);
+        }
+      } else if (what === "from" && name === "HSET") {
+        for (const [source, taken] of fieldsOf(args)) this.#take(sweepOf(shard), source, taken.toString(), at);
       }
     }
     for (const [shard, conversations] of pending) {
       for (const [key, written] of conversations) this.#commit(shard, key, written, at, committed.has(shard));
     }
+    for (const sweep of sweeps.values()) this.#swept(sweep, at, committed.has(sweep.shard));
     for (const { shard, stream, entry } of gone) this.#remove(shard, stream, entry, at);
   }
 
@@ -150,8 +256,8 @@ export class StoreLog {
     const at = this.figures.transactions;
     for (const shard of this.#shards.values()) {
       for (const places of shard.inbox.values()) {
-        for (const { id, key, position } of places) {
-          if (this.#isDecided(shard, key, position)) continue;
+        for (const { id, key, position, isMessage } of places) {
+          if (!isMessage || this.#isDecided(shard, key, position)) continue;
           this.#options.onEvent({ kind: "waiting", ...id, at, position });
         }
       }
@@ -159,6 +265,7 @@ export class StoreLog {
         const done = shard.acks.get(entry);
         for (const [i, place] of places.entries()) {
           if (place === null || (done && hasBit(done, i))) continue;
+          if (place.target !== null) continue;
           this.#options.onEvent({ kind: "open", ...place.id, at, outSeq: place.outSeq });
         }
       }
@@ -166,14 +273,19 @@ export class StoreLog {
         const { state, outSeq } = decodeLaneState(bytes);
         if (state !== "retrying") this.#options.onEvent({ kind: "halted", ...this.#idOf(lane), at, outSeq });
       }
+      for (const key of shard.open) this.#options.onEvent({ kind: "unfinished", ...this.#idOf(key), at });
     }
   }
 
   #meta(args: readonly Buffer[]): void {
     const name = args[0]?.toString() ?? "";
     if (!name.endsWith(":meta") || name.includes("{")) return;
-    const hashKey = fieldsOf(args).get("hash_key");
-    if (hashKey?.length === 8) this.#hashKeys.set(name.slice(0, -"meta".length), hashKeyOf(hashKey));
+    const fields = fieldsOf(args);
+    const hashKey = fields.get("hash_key");
+    const namespace = name.slice(0, -"meta".length);
+    if (hashKey?.length === 8) this.#hashKeys.set(namespace, hashKeyOf(hashKey));
+    const shards = Number(fields.get("shards"));
+    if (shards > 0) this.#shardCounts.set(namespace, shards);
   }
 
   #placeOf(key: Buffer): { shard: Shard; what: string; key: string } | undefined {
@@ -191,14 +303,22 @@ export class StoreLog {
       outbox: new Map(),
       acks: new Map(),
       lanes: new Map(),
+      lists: new Map(),
+      open: new Set(),
+      full: new Set(),
+      timers: new Set(),
+      taken: new Map(),
     });
     return { shard: within(this.#shards, prefix, make), what, key: colon < 0 ? "" : name.slice(colon + 1) };
   }
 
-  #set(name: Buffer, value: Buffer, pendingOf: (shard: Shard, key: string) => Pending): void {
+  #set(name: Buffer, value: Buffer, pendingOf: PendingOf): void {
     const place = this.#placeOf(name);
     if (place?.what === "c") {
-      pendingOf(place.shard, place.key).record = readRecord(value);
+      const pending = pendingOf(place.shard, place.key);
+      const read = readRecord(value);
+      pending.record = read.record;
+      pending.stored = read.stored;
     } else if (place?.what === "ids") {
       const pending = pendingOf(place.shard, place.key);
       pending.decided = slotsOf(value);
@@ -206,9 +326,13 @@ export class StoreLog {
     }
   }
 
-  /** No script does this to what it names: only ids and transcripts expire. */
-  #delete(name: Buffer, at: number, pendingOf: (shard: Shard, key: string) => Pending): void {
+  /** Only ids and transcripts expire, and a waiting list goes with its last entry; no script does this to what else it names. */
+  #delete(name: Buffer, at: number, pendingOf: PendingOf): void {
     const place = this.#placeOf(name);
+    if (place?.what === "in") {
+      const { shard, key } = place;
+      for (const id of [...(shard.lists.get(key)?.keys() ?? [])]) this.#unlist(shard, key, id, pendingOf);
+    }
     if (place?.what === "c") pendingOf(place.shard, place.key).record = "the record was removed";
     if (place?.what === "inbox" || place?.what === "outbox") {
       for (const entry of [...place.shard[place.what].keys()]) this.#remove(place.shard, place.what, entry, at);
@@ -219,7 +343,7 @@ export class StoreLog {
   #owner(shard: Shard, fields: ReadonlyMap<string, Buffer>, at: number): boolean {
     const { owner } = shard;
     const n = Number(fields.get("n") ?? Number.NaN);
-    const say = (rule: FenceRule, detail: string, line: OwnerWrite): void =>
+    const say = (rule: ShardRule, detail: string, line: OwnerWrite): void =>
       this.#options.onViolation({ rule, conversation: shard.name, detail, slice: owner ? [owner, line] : [line] });
     if (fields.has("epoch")) {
       const epoch = Number(fields.get("epoch"));
@@ -242,8 +366,8 @@ export class StoreLog {
     return true;
   }
 
-  #admit(shard: Shard, { id, bytes }: StreamEntry, at: number): void {
-    const hashKey = this.#hashKeys.get(shard.name.slice(0, shard.name.indexOf("{"))) ?? NO_HASH_KEY;
+  #admit(shard: Shard, { id, bytes }: StreamEntry, at: number, sweepOf: () => Sweep): void {
+    const hashKey = this.#hashKeyOf(shard);
     const entryId = parseEntryId(id);
     const places: InboxPlace[] = [];
     const { messages, rotten } = this.#readable(
@@ -251,32 +375,103 @@ export class StoreLog {
       { messages: [], rotten: [bytes] },
     );
     this.figures.rotten += rotten.length;
-    for (const { key, id: messageId, idHash, position } of messages) {
-      const conversation = this.#idOf(key);
-      const where = copyOf(position);
-      places.push({ id: conversation, key, position: where });
-      this.figures.messages += 1;
-      this.#options.onEvent({
-        kind: "admitted",
-        ...conversation,
-        id: messageId,
-        at,
-        shard: shard.name,
-        position: where,
-        idHash,
-      });
+    for (const message of messages) {
+      const conversation = this.#idOf(message.key);
+      const where = copyOf(message.position);
+      const isMessage = message.kind === "message";
+      places.push({ id: conversation, key: message.key, position: where, isMessage });
+      if (message.kind === "message") {
+        this.figures.messages += 1;
+        this.#options.onEvent(admitted(message, conversation, where, at, shard.name));
+        if (message.extra?.from && message.extra.redrives === undefined) this.#sent(shard, message.extra.from, sweepOf);
+      } else {
+        this.#options.onEvent(signal(message, conversation, where, at, shard.name));
+        if (message.kind === "timer") sweepOf().fired.push(`${message.generation}|${message.name}|${message.key}`);
+      }
     }
     shard.inbox.set(id, places);
   }
 
-  #reply(shard: Shard, { id, bytes }: StreamEntry, pendingOf: (shard: Shard, key: string) => Pending): void {
+  /** What comes from another shard must come with the mark of what was taken of it. */
+  #sent(shard: Shard, from: ConversationId, sweepOf: () => Sweep): void {
+    const shards = this.#shardCounts.get(namespaceOf(shard)) ?? 1;
+    const source = shardOf(conversationKey(from), shards);
+    if (source !== numberOf(shard)) sweepOf().sentBy.add(String(source));
+  }
+
+  #take(sweep: Sweep, source: string, taken: string, at: number): void {
+    const { shard } = sweep;
+    const before = shard.taken.get(source);
+    const now = parseEntryId(taken);
+    sweep.marked.add(source);
+    shard.taken.set(source, now);
+    if (!before || compareEntryIds(now, before) > 0) return;
+    const detail = `what shard ${source} sent at ${taken} was taken after ${formatEntryId(before)} had been`;
+    this.#tell("send-again", shard, detail, at);
+  }
+
+  #swept({ shard, unset, fired, sentBy, marked }: Sweep, at: number, isCommit: boolean): void {
+    // What was taken back since it was found due comes along, and its generation says that it counts no more.
+    if (fired.length > 0 && unset.length === 0 && this.#options.isWhole) {
+      const detail = `${fired[0]} came into the inbox and was not among the timers, or had come before`;
+      this.#tell("timer-again", shard, detail, at);
+    }
+    if (!isCommit) {
+      for (const member of unset) {
+        if (!fired.includes(member)) this.#tell("timer-lost", shard, `${member} left the timers and came nowhere`, at);
+      }
+    }
+    for (const source of sentBy) {
+      if (marked.has(source)) continue;
+      const detail = `a send of shard ${source} came in, and nothing says that it was taken`;
+      this.#tell("send-unmarked", shard, detail, at);
+    }
+  }
+
+  #tell(rule: ShardRule, shard: Shard, what: string, at: number): void {
+    const line: ShardWrite = { kind: "shard", at, shard: shard.name, what };
+    this.#options.onViolation({ rule, conversation: shard.name, detail: what, slice: [line] });
+  }
+
+  #list(shard: Shard, key: string, { id, bytes }: StreamEntry, pendingOf: PendingOf): void {
+    const hashKey = this.#hashKeyOf(shard);
+    const listed: ListedMessage = { id: listIdOf(id), message: this.#readable(() => listedOf(bytes, hashKey), null) };
+    if (listed.message === null) this.figures.rotten += 1;
+    within(shard.lists, key, () => new Map<number, ListedMessage>()).set(listed.id, listed);
+    this.figures.listed += 1;
+    const pending = pendingOf(shard, key);
+    pending.hasAside = true;
+    pending.listed.push(listed);
+  }
+
+  #unlist(shard: Shard, key: string, id: number, pendingOf: PendingOf): void {
+    const list = shard.lists.get(key);
+    if (!list?.delete(id)) return;
+    if (list.size === 0) shard.lists.delete(key);
+    const pending = pendingOf(shard, key);
+    pending.hasAside = true;
+    pending.unlisted.push(id);
+  }
+
+  #index(shard: Shard, which: "open" | "full", keys: readonly string[], isIn: boolean, pendingOf: PendingOf): void {
+    for (const key of keys) {
+      if (isIn) shard[which].add(key);
+      else shard[which].delete(key);
+      pendingOf(shard, key).hasAside = true;
+    }
+  }
+
+  #reply(shard: Shard, { id, bytes }: StreamEntry, pendingOf: PendingOf): void {
     const { replies, rotten } = this.#readable(() => decodeOutboxEntry(bytes), { replies: [], rotten: [bytes] });
     this.figures.rotten += rotten.length;
-    const places = replies.map((reply) => {
+    const places = replies.map((reply): OutboxPlace | null => {
       if (reply === null) return null;
       const { key, born, outSeq, body } = reply;
+      const conversation = this.#idOf(key);
+      if (conversation.channel === TRANSFER_CHANNEL)
+        return { id: conversation, outSeq, target: conversation.conversation };
       pendingOf(shard, key).replies.push({ outSeq, born, bodyHash: this.#options.hashOf(body) });
-      return { id: this.#idOf(key), outSeq };
+      return { id: conversation, outSeq, target: null };
     });
     this.figures.replies += places.length;
     shard.outbox.set(id, places);
@@ -291,17 +486,47 @@ export class StoreLog {
     }
   }
 
-  #dead(bytes: Buffer, at: number): void {
-    const { direction, bot, channel, conversation, outSeq } = decodeDeadLetter(bytes);
-    if (direction !== "out" || bot === null || channel === null || conversation === null || outSeq === null) return;
-    this.#options.onEvent({ kind: "dead", bot, channel, conversation, at, outSeq });
+  #dead(shard: Shard, bytes: Buffer, at: number, pendingOf: PendingOf): void {
+    const letter = decodeDeadLetter(bytes);
+    const { direction, bot, channel, conversation, outSeq } = letter;
+    if (bot === null || channel === null || conversation === null) return;
+    if (direction === "out" && outSeq !== null) {
+      this.#options.onEvent({ kind: "dead", bot, channel, conversation, at, outSeq });
+    }
+    if (direction === "in" && letter.reason === "notice") {
+      const pending = pendingOf(shard, conversationKey({ bot, channel, conversation }));
+      pending.hasAside = true;
+      pending.droppedNotices += 1;
+    }
+    const outcome = LETTER_OUTCOMES[letter.reason];
+    if (direction !== "in" || outcome === undefined) return;
+    const hashKey = this.#hashKeyOf(shard);
+    const message = this.#readable(() => listedOf(letter.payload, hashKey), null);
+    if (message === null) return;
+    const pending = pendingOf(shard, conversationKey({ bot, channel, conversation }));
+    pending.hasAside = true;
+    pending.letters.push({ idHash: message.idHash, outcome });
   }
 
   #commit(shard: Shard, key: string, written: Pending, at: number, isCommit: boolean): void {
-    const { record } = written;
+    const { record, decided, isRewrite, replies, transcribed } = written;
     const { epoch = 0, n = 0 } = shard.owner ?? {};
     const id = this.#idOf(key);
-    const event: CommittedTurns = { kind: "committed", ...id, at, shard: shard.name, epoch, n, ...written };
+    const aside = asideOf(shard, key, written);
+    const event: CommittedTurns = {
+      kind: "committed",
+      ...id,
+      at,
+      shard: shard.name,
+      epoch,
+      n,
+      record,
+      decided,
+      isRewrite,
+      replies,
+      transcribed,
+      ...(aside && { aside }),
+    };
     if (!isCommit) {
       const detail = `transaction ${at} wrote ${JSON.stringify(id.conversation)} and is no commit of the owner`;
       this.#options.onViolation({ rule: "unowned", conversation: shard.name, detail, slice: [event] });
@@ -313,15 +538,28 @@ export class StoreLog {
 
   #remove(shard: Shard, stream: "inbox" | "outbox", entry: string, at: number): void {
     if (stream === "outbox") {
+      for (const place of shard.outbox.get(entry) ?? [])
+        if (place?.target) this.#handedOver(shard, place.target, entry, at);
       shard.outbox.delete(entry);
       shard.acks.delete(entry);
       return;
     }
-    for (const { id, key, position } of shard.inbox.get(entry) ?? []) {
-      if (this.#isDecided(shard, key, position)) continue;
+    for (const { id, key, position, isMessage } of shard.inbox.get(entry) ?? []) {
+      if (!isMessage || this.#isDecided(shard, key, position)) continue;
       this.#options.onEvent({ kind: "let-go", ...id, at, position });
     }
     shard.inbox.delete(entry);
+  }
+
+  #handedOver(shard: Shard, target: string, entry: string, at: number): void {
+    const name = `${namespaceOf(shard)}{${target.padStart(2, "0")}}`;
+    const taken = this.#shards.get(name)?.taken.get(String(numberOf(shard)));
+    if (taken && compareEntryIds(taken, parseEntryId(entry)) >= 0) return;
+    this.#tell("send-lost", shard, `outbox entry ${entry} went, and shard ${target} had not taken its sends`, at);
+  }
+
+  #hashKeyOf(shard: Shard): Hash64 {
+    return this.#hashKeys.get(namespaceOf(shard)) ?? NO_HASH_KEY;
   }
 
   #isDecided(shard: Shard, key: string, position: Position): boolean {
@@ -335,7 +573,108 @@ export class StoreLog {
   }
 }
 
+type PendingOf = (shard: Shard, key: string) => Pending;
+
+const emptyPending = (): Pending => ({
+  record: null,
+  decided: [],
+  isRewrite: false,
+  replies: [],
+  transcribed: 0,
+  stored: null,
+  listed: [],
+  unlisted: [],
+  letters: [],
+  droppedNotices: 0,
+  hasAside: false,
+});
+
 const NO_HASH_KEY: Hash64 = { lo: 0, hi: 0 };
+/** What lanes to other shards are named, among those of conversations. */
+const TRANSFER_CHANNEL = "!transfer";
+/** A dead letter of another reason is none of a message that a conversation decided. */
+const LETTER_OUTCOMES: Readonly<Record<string, Letter["outcome"] | undefined>> = {
+  poison: "dead",
+  hops: "dead",
+  rejected: "dead",
+  late: "late",
+  skipped: "skipped",
+};
+
+const namespaceOf = ({ name }: Shard): string => name.slice(0, name.indexOf("{"));
+const numberOf = ({ name }: Shard): number => Number(name.slice(name.indexOf("{") + 1, -1));
+const listIdOf = (id: string): number => parseEntryId(id).ms;
+
+function admitted(
+  message: InboxMessage,
+  conversation: ConversationId,
+  position: Position,
+  at: number,
+  shard: string,
+): Admitted {
+  const { id, idHash, sequence, extra } = message;
+  const event: Admitted = { kind: "admitted", ...conversation, id, at, shard, position, idHash };
+  if (sequence === undefined && extra === null) return event;
+  return {
+    ...event,
+    ...(sequence !== undefined && { place: { epoch: extra?.epoch ?? 0, sequence } }),
+    ...(extra?.from !== undefined && { by: "turn" }),
+    ...(extra?.redrives !== undefined && { by: "redrive" }),
+  };
+}
+
+function signal(
+  message: Exclude<MailboxMessage, InboxMessage>,
+  conversation: ConversationId,
+  position: Position,
+  at: number,
+  shard: string,
+): Signal {
+  const event: Signal = { kind: "signal", ...conversation, at, shard, position };
+  return message.kind === "control" ? { ...event, halt: message.control.halt } : event;
+}
+
+function listedOf(bytes: Uint8Array, hashKey: Hash64): ListedMessage["message"] {
+  const { position, idHash } = decodeWaiting(bytes, null, hashKey);
+  return { position: copyOf(position), idHash };
+}
+
+function asideOf(shard: Shard, key: string, written: Pending): CommittedAside | undefined {
+  const { stored, listed, unlisted, letters, hasAside } = written;
+  const standing = stored && standingOf(stored);
+  if (!hasAside && standing === null && !shard.open.has(key) && !shard.full.has(key)) return undefined;
+  return {
+    ...(standing && { standing }),
+    listed,
+    unlisted,
+    letters,
+    droppedNotices: written.droppedNotices,
+    isOpen: shard.open.has(key),
+    isFull: shard.full.has(key),
+  };
+}
+
+function standingOf(stored: ConversationRecord): StandingAside | null {
+  if (stored.extra === null) return null;
+  const { waiting, halt, openTurn, order, notices, suspect } = stored.extra;
+  return {
+    waiting: waiting?.count ?? 0,
+    isFull: waiting?.isFull ?? false,
+    ...(halt && { halt: { reason: halt.reason, name: haltName(stored) ?? "", ...missingIn(halt) } }),
+    ...(openTurn && {
+      openTurn: {
+        position: openTurn.position,
+        repliesOut: openTurn.repliesOut,
+        steps: openTurn.steps.map((step) => JSON.stringify(step)),
+      },
+    }),
+    ...(order && { order }),
+    notices: notices?.length ?? 0,
+    ...(suspect !== undefined && { isSuspect: true }),
+  };
+}
+
+const missingIn = ({ missing }: Halt): { missing?: ExternalPlace } => (missing === undefined ? {} : { missing });
 
 interface StreamEntry {
   readonly id: string;
@@ -364,12 +703,13 @@ function slotsOf(bytes: Buffer): DecidedId[] {
   return slots;
 }
 
-function readRecord(bytes: Buffer): CommittedTurns["record"] {
+function readRecord(bytes: Buffer): Pick<Pending, "record" | "stored"> {
   try {
-    const { seq, outSeq, cursor, born, chain } = decodeRecord(bytes).record;
-    return { seq, outSeq, cursor, born, chain };
+    const { record: stored } = decodeRecord(bytes);
+    const { seq, outSeq, cursor, born, chain } = stored;
+    return { record: { seq, outSeq, cursor, born, chain }, stored };
   } catch (error) {
-    if (error instanceof CodecError) return error.message;
+    if (error instanceof CodecError) return { record: error.message, stored: null };
     throw error;
   }
 }

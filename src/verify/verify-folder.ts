@@ -37,6 +37,8 @@ export interface VerifyOptions {
   readonly dedupeMs: number;
   /** How many ids of a conversation it knows. */
   readonly dedupeMax: number;
+  /** Whether the numbers of its channels rise by one, so that what is missing can be seen. */
+  readonly contiguous?: boolean;
   readonly onProgress?: (stage: "reading" | "judging", done: number, of: number) => void;
   readonly partitionBytes?: number;
 }
@@ -57,6 +59,7 @@ export interface VerifyReport {
       readonly commits: number;
       readonly records: number;
       readonly replies: number;
+      readonly listed: number;
       readonly rotten: number;
     } | null;
   };
@@ -170,7 +173,7 @@ class Verification {
   }
 
   #judge(partitions: Partitions<PartitionLine>, evidence: Evidence): void {
-    const { complete, fold, dedupeMs, dedupeMax, onProgress } = this.#options;
+    const { complete, fold, dedupeMs, dedupeMax, contiguous = false, onProgress } = this.#options;
     for (let i = 0; i < partitions.count; i += 1) {
       onProgress?.("judging", i, partitions.count);
       const messages: SentMessage[] = [];
@@ -185,7 +188,7 @@ class Verification {
       }
       const { clients, sink } = evidence;
       const isWhole = evidence.log === "whole";
-      const log = evidence.log === "none" ? {} : { log: { events, isWhole, dedupeMs, dedupeMax } };
+      const log = evidence.log === "none" ? {} : { log: { events, isWhole, dedupeMs, dedupeMax, contiguous } };
       const options = { complete, fold: fold && sink, clients, sink, ...log };
       for (const violation of checkHistory({ messages, attempts, deliveries }, options)) this.#found(violation);
     }

@@ -109,7 +109,7 @@ describe("an unknown outcome is resolved by the same bytes again (G2, R2)", () =
 
 describe("a conversation is committed whole (G3)", () => {
   test("a commit takes as many whole conversations as `commitKeysMax` has room for, oldest first; the rest follows", async () => {
-    const rig = new CommitterRig({ commitKeysMax: 7 }); // two conversations of three keys
+    const rig = new CommitterRig({ commitKeysMax: 11 }); // two conversations of four keys: record, ids, transcript, waiting list
     const all = ["a", "b", "c", "d", "e"].map((name) => rig.conversation(name));
     for (const each of all) each.decide({ replies: ["1", "2"] });
     await quiet();
@@ -150,7 +150,7 @@ describe("a conversation is committed whole (G3)", () => {
   });
 
   test("one that came back while it waited keeps its place, so that nobody starves", async () => {
-    const rig = new CommitterRig({ commitKeysMax: 3 });
+    const rig = new CommitterRig({ commitKeysMax: 4 });
     const [busy, quietOne] = [rig.conversation("busy"), rig.conversation("quiet")];
     busy.decide();
     quietOne.decide();
@@ -163,7 +163,7 @@ describe("a conversation is committed whole (G3)", () => {
   });
 
   test("an inbox entry goes with the commit that decides the last of its messages, not before", async () => {
-    const rig = new CommitterRig({ commitKeysMax: 3 });
+    const rig = new CommitterRig({ commitKeysMax: 4 });
     const entry = rig.entry(5, 3, 640);
     rig.conversation("a").decide({ consumed: [entry, entry] });
     rig.conversation("b").decide({ consumed: [entry] });
@@ -219,7 +219,7 @@ describe("work is told durable only after Redis answered (G4)", () => {
   });
 
   test("committed() is not held up by what others decide after it, however full every commit is", async () => {
-    const rig = new CommitterRig({ commitKeysMax: 3 });
+    const rig = new CommitterRig({ commitKeysMax: 4 });
     const [a, b] = [rig.conversation("a"), rig.conversation("b")];
     rig.committer.setLane(a.key, Buffer.from("retrying"));
     const laneIsDurable = rig.committer.committed();
@@ -235,7 +235,7 @@ describe("work is told durable only after Redis answered (G4)", () => {
   });
 
   test("drained() waits for leftovers, for what flies and for lone acknowledgements", async () => {
-    const rig = new CommitterRig({ commitKeysMax: 3, ackDelayMs: 10_000 });
+    const rig = new CommitterRig({ commitKeysMax: 4, ackDelayMs: 10_000 });
     rig.committer.ack(new OutboxEntry({ ms: 1, seq: 0 }, 1), 0);
     for (const name of ["a", "b"]) rig.conversation(name).decide();
     const drained = rig.committer.drained();

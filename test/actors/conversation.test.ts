@@ -4,9 +4,10 @@ import { describe, expect, test } from "vitest";
 import { ActorSystem } from "../../actors/actor-system.ts";
 import type { ConversationActor } from "../../actors/conversation-actor.ts";
 import { Conversations, type CrashPolicy } from "../../actors/conversations.ts";
+import { PendingHeads } from "../../actors/pending-heads.ts";
 import type { AnyBot } from "../../src/app-types.ts";
 import { checkBots } from "../../src/check-bot.ts";
-import { encodeRecord } from "../../src/codec/record-codec.ts";
+import { type DecodedRecord, encodeRecord } from "../../src/codec/record-codec.ts";
 import { type BotDefinition, defineBot, type TurnContext } from "../../src/domain/bot.ts";
 import type { Plain } from "../../src/domain/plain-data.ts";
 import { PartEnvironment } from "../../src/environment.ts";
@@ -32,7 +33,7 @@ const ids = (...names: string[]): { id: string }[] => names.map((id) => ({ id })
 const numbered = (count: number, from = 1): { id: string }[] =>
   Array.from({ length: count }, (_, i) => ({ id: `m${from + i}` }));
 
-test("what a conversation does can be seen: idle, waiting, running, failing, crashed, quarantined", async () => {
+test("what a conversation does can be seen: idle, active, halted, quarantined, with why", async () => {
   let release: () => void = () => undefined;
   const rig = new ConversationRig(
     defineBot<number>({
@@ -49,24 +50,25 @@ test("what a conversation does can be seen: idle, waiting, running, failing, cra
     }),
   );
   const c = rig.conversation();
-  expect(c.activity).toBe("idle");
+  expect(c.situation.state).toBe("idle");
   rig.deliver(c, { id: "m1", text: "slow" });
-  expect(c.activity).toBe("waiting");
+  expect(c.situation.state).toBe("active");
   await quiet();
-  expect([c.activity, c.mailboxDepth]).toEqual(["running", 1]);
+  expect([c.situation.state, c.situation.why, c.mailboxDepth]).toEqual(["active", "a turn runs", 1]);
   release();
   await quiet();
-  expect([c.activity, c.mailboxDepth, c.failures]).toEqual(["idle", 0, 0]);
+  expect([c.situation.state, c.mailboxDepth, c.situation.attempts]).toEqual(["idle", 0, 0]);
   rig.deliver(c, { id: "m2", text: "throw" });
   await quiet();
-  expect([c.activity, c.failures]).toEqual(["failing", 1]);
+  expect([c.situation.state, c.situation.attempts]).toEqual(["active", 1]);
+  expect(c.situation.why).toMatch(/^attempt 1 failed: Error at /);
   c.crashed(new Error("of the runtime"));
-  expect(c.activity).toBe("crashed");
+  expect([c.situation.state, c.situation.why.split(":")[0]]).toEqual(["halted", "crashing"]);
   const rotten = rig.conversation("rotten");
   rig.stored.set(rotten.key, { record: Uint8Array.of(1, 2, 3), ids: null });
   rig.deliver(rotten, { id: "m1" });
   await quiet();
-  expect(rotten.activity).toBe("quarantined");
+  expect(rotten.situation.state).toBe("quarantined");
   rig.dispose();
 });
 
@@ -280,20 +282,27 @@ describe("attack B5: nothing is loaded or dropped over an uncommitted turn (C4)"
 });
 
 describe("a failing handler", () => {
-  test("runs the same message again, later and later up to 30 s, without end; what waits behind keeps its order", async () => {
+  test("runs the same message again, later and later up to 30 s; what waits behind keeps its order", async () => {
     const attempts: number[] = [];
     let works = false;
     const rig = new ConversationRig(
-      collector((id) => {
-        if (id !== "m2" || works) return;
-        attempts.push(rig.environment.nowMs());
-        throw new Error("the outage");
-      }),
+      bot<Seen>(
+        (state, { id }) => {
+          if (id === "m2" && !works) {
+            attempts.push(rig.environment.nowMs());
+            throw new Error("the outage");
+          }
+          return [...state, id];
+        },
+        { poisonMinMs: 24 * 3_600_000 },
+      ),
     );
     const c = rig.conversation();
     rig.deliver(c, ...numbered(4));
     await rig.environment.until(() => attempts.length === 40, 24 * 3_600_000, "40 attempts");
+    await quiet();
     expect(rig.state(c)).toEqual(["m1"]);
+    expect(rig.record(c).record.extra!.openTurn).toMatchObject({ attempts: 40, firstFailedAtMs: attempts[0] });
     const waits = attempts.slice(1).map((at, i) => at - attempts[i]!);
     for (const [i, wait] of waits.entries()) {
       const whole = Math.min(30_000, 100 * 2 ** i);
@@ -304,6 +313,7 @@ describe("a failing handler", () => {
     rig.deliver(c, { id: "m5" });
     await rig.environment.until(() => c.settled, 30_001, "recovered");
     expect(rig.state(c)).toEqual(["m1", "m2", "m3", "m4", "m5"]);
+    expect(rig.record(c).record.extra).toBe(null);
   });
 
   test("delays nobody else, and a new message does not bring its next attempt forward", async () => {
@@ -397,7 +407,9 @@ describe("a failing handler", () => {
     const c = rig.conversation();
     rig.deliver(c, ...ids("m1", "m2"));
     await rig.environment.pass(1_000);
-    expect(rig.writes).toEqual([]);
+    expect(rig.replies).toEqual([]);
+    expect(rig.record(c).record).toMatchObject({ seq: 0, outSeq: 0 });
+    expect(rig.record(c).record.extra!.openTurn!.attempts).toBeGreaterThan(1); // durable from the first failure
     works = true;
     await rig.environment.until(() => c.settled, 60_000, "rendered");
     expect(rig.state(c)).toEqual(["m1", "m2"]);
@@ -616,6 +628,14 @@ describe("state and its version (R5, attack B13)", () => {
     await quiet();
     return c;
   };
+  /** Attempts are durable from the first failure, so the record is written; what the bot made stands in it as it was. */
+  const expectUntouched = (after: DecodedRecord, before: DecodedRecord): void => {
+    const { extra, ...envelope } = after.record;
+    expect(Buffer.from(after.stateBytes)).toEqual(Buffer.from(before.stateBytes));
+    expect(after.botVersion).toBe(before.botVersion);
+    expect({ ...envelope, extra: null }).toEqual(before.record);
+    expect(extra!.openTurn!.attempts).toBeGreaterThan(2);
+  };
   const step = (to: number) => (state: unknown) => {
     const { path } = state as V3;
     return { version: to, path: [...path, to] };
@@ -632,10 +652,9 @@ describe("state and its version (R5, attack B13)", () => {
     expect(rig.record(c).botVersion).toBe(3);
   });
 
-  test("a migration that throws fails the turn like a handler; the stored state stays as it was until one works", async () => {
+  test("a migration that throws fails the turn like a handler; the state bytes stay as they were until one works", async () => {
     const rig = new ConversationRig(collector());
-    await old(rig);
-    const before = rig.stored.get(rig.conversation().key)!.record!;
+    const before = rig.record(await old(rig));
     let works = false;
     rig.deploy(
       versionThree({
@@ -649,7 +668,7 @@ describe("state and its version (R5, attack B13)", () => {
     const c = rig.conversation();
     rig.deliver(c, ...ids("m2", "m3"));
     await rig.environment.pass(5_000);
-    expect(rig.stored.get(c.key)!.record).toEqual(before);
+    expectUntouched(rig.record(c), before);
     expect(rig.crashes).toEqual([]);
     works = true;
     await rig.environment.until(() => c.settled, 60_000, "migrated");
@@ -662,7 +681,7 @@ describe("state and its version (R5, attack B13)", () => {
     const newer = rig.conversation();
     rig.deliver(newer, { id: "m1" });
     await quiet();
-    const before = rig.stored.get(newer.key)!.record!;
+    const before = rig.record(newer);
     let ran = false;
     rig.deploy(
       bot((state) => {
@@ -674,7 +693,7 @@ describe("state and its version (R5, attack B13)", () => {
     rig.deliver(c, { id: "m2" });
     await rig.environment.pass(60_000);
     expect(ran).toBe(false);
-    expect(rig.stored.get(c.key)!.record).toEqual(before);
+    expectUntouched(rig.record(c), before);
     expect(c.settled).toBe(false);
     expect(rig.log.at("warn", "written by version 3")).not.toEqual([]);
     expect(rig.finished).toEqual([]);
@@ -705,10 +724,12 @@ describe("state and its version (R5, attack B13)", () => {
     const damaged = Buffer.from(rig.stored.get(first.key)!.record!);
     damaged[damaged.length - 2]! ^= 1;
     rig.stored.set(first.key, { record: damaged, ids: null });
+    const before = rig.record(first);
     const c = rig.conversation();
     rig.deliver(c, { id: "m2" });
     await rig.environment.pass(10_000);
-    expect(rig.stored.get(first.key)!.record).toEqual(damaged);
+    expect(Buffer.from(rig.record(c).stateBytes)).toEqual(Buffer.from(before.stateBytes));
+    expect(rig.record(c).record).toMatchObject({ seq: 1, cursor: before.record.cursor });
     expect(rig.log.at("warn", "stored state does not match its checksum")).not.toEqual([]);
   });
 
@@ -748,6 +769,7 @@ describe("state and its version (R5, attack B13)", () => {
       cursor: { entry: { ms: 9, seq: 0 }, index: 3 },
       born,
       chain: { lo: 1, hi: 2 },
+      extra: null,
     };
     rig.stored.set(c.key, { record: encodeRecord(record, 1, '["m0"]'), ids: null });
     rig.deliver(c, { id: "m1" });
@@ -962,10 +984,16 @@ describe("no message text reaches the log", () => {
             throw fail(message.text);
           }),
         );
-        rig.deliver(rig.conversation(), { id: "m1", text: CANARY, data: { secret: CANARY } });
+        const c = rig.conversation();
+        rig.deliver(c, { id: "m1", text: CANARY, data: { secret: CANARY } });
         await rig.environment.pass(10_000);
-        expect(rig.log.at("warn", "turn failed").length).toBeGreaterThan(3);
+        await quiet();
+        const isFinal = what.startsWith("a TerminalError"); // poison at once: it halts
+        expect(rig.log.at("warn", "turn failed").length > 3).toBe(!isFinal);
+        expect(rig.log.at("error", "failed for good")).toHaveLength(isFinal ? 1 : 0);
         expect(rig.log.text).not.toContain(CANARY);
+        expect(JSON.stringify([...rig.open.values()])).not.toContain(CANARY); // what `ls` shows
+        expect(JSON.stringify(rig.record(c).record)).not.toContain(CANARY);
       }
     });
   }
@@ -1030,6 +1058,8 @@ describe("residents over the budget", () => {
         counters: newCounters(),
         bounds: rig.bounds,
         running: rig.running,
+        hashKey: { lo: 1, hi: 2 },
+        reserveDeadLetter: () => true,
         commit: (conversation) => {
           rig.dirty.add(conversation);
           rig.environment.soon(() => rig.commit());
@@ -1037,7 +1067,20 @@ describe("residents over the budget", () => {
         finish: () => undefined,
         laneHasRoom: () => true,
       },
+      heads: new PendingHeads({
+        environment: rig.environment,
+        log: rig.log.log,
+        uncleanEnds: 0,
+        followsAnEnd: false,
+        horizon: { ms: 0, seq: 0 },
+        groupMax: 64,
+        leaveAlone: () => undefined,
+        onThrough: () => undefined,
+      }),
+      spillMs: 2_000,
       store: {
+        readOpen: async () => ({ cursor: "0", found: [] }),
+        readWaiting: async () => [],
         load: async (keys) => {
           loaded.push(...keys);
           pages.push(keys.length);

@@ -118,6 +118,9 @@ class Life {
       onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
       onTranscript: () => undefined,
       onInboxDone: () => undefined,
+      onTimer: () => undefined,
+      onOpen: () => undefined,
+      sortSends: () => ({ here: null, away: [] }),
       onLost: (reason) => this.lost.push(reason),
     });
     this.lanes = new Lanes({
@@ -163,6 +166,9 @@ class Life {
         write: { key, record, ids: null, idsTtlMs: null, transcript: [] },
         replies,
         consumed: [],
+        dead: [],
+        deadDone: [],
+        sends: [],
       }),
       committed: () => undefined,
     });

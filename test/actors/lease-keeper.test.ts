@@ -68,11 +68,12 @@ class Node {
       environment: new PartEnvironment(world.environment, (error) => this.failures.push(error)),
       log: this.log.log,
       node: name,
+      incarnation: `${name} ${world.environment.random()}`,
       leaseTtlMs: LEASE_MS,
       store,
       name: "shard-00",
       open: async () => {
-        const epoch = await this.keeper.newEpoch();
+        const { epoch } = await this.keeper.newEpoch();
         this.opened.push(epoch);
         await this.openWith(epoch);
       },

@@ -179,7 +179,8 @@ async function run(seed: number, { sabotage = false }: RunOptions = {}): Promise
   }
   const report = (): string =>
     JSON.stringify({
-      shards: [...data.shards.values()].map(({ inbox, outbox, node, epoch }) => ({
+      shards: [...data.shards.values()].map(({ inbox, outbox, open, node, epoch }) => ({
+        open: Array.from(open, ([key, value]) => `${key}: ${Buffer.from(value).toString()}`),
         inbox: inbox.entries.length,
         outbox: outbox.entries.length,
         node,
@@ -189,7 +190,9 @@ async function run(seed: number, { sabotage = false }: RunOptions = {}): Promise
       counts,
     });
   const isDone = (): boolean =>
-    [...data.shards.values()].every(({ inbox, outbox }) => inbox.entries.length === 0 && outbox.entries.length === 0);
+    [...data.shards.values()].every(
+      ({ inbox, outbox, open }) => inbox.entries.length + outbox.entries.length + open.size === 0,
+    );
   try {
     await environment.until(() => sending === 0, 600_000, "all admitted");
     isOver = true;

@@ -50,6 +50,7 @@ function reading({ readAheadBytesMax = 1_000_000, rotten = false, hasDeadLetterR
         },
       },
       hashKey: { lo: 1, hi: 2 },
+      onProgress: () => undefined,
       committer: {
         addDeadLetter: () => {
           deadLetters += 1;

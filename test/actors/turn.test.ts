@@ -1,83 +1,16 @@
 // T1 to T4 of actors/turn.ts: one run of a handler, alone.
 
 import { describe, expect, test } from "vitest";
-import { Turn, type TurnInput, type TurnResult } from "../../actors/turn.ts";
 import type { Message, TurnContext } from "../../src/domain/bot.ts";
-import { conversationKey } from "../../src/domain/ids.ts";
-import type { InboxMessage } from "../../src/domain/message.ts";
-import { freezePlain, type Plain } from "../../src/domain/plain-data.ts";
-import type { Position } from "../../src/domain/position.ts";
+import type { Plain } from "../../src/domain/plain-data.ts";
 import { HandlerTimeoutError, NotAvailableError, TurnEndedError, TurnOutputError } from "../../src/errors.ts";
-import { silentLog } from "../../src/log.ts";
 import { gate, quiet } from "../support/quiet.ts";
 import { RecordingLog } from "../support/recording-log.ts";
-
-type Handler = (state: Plain, message: Message, ctx: TurnContext) => unknown;
-
-interface Given {
-  readonly conversation?: string;
-  readonly position?: Position;
-  readonly born?: Position;
-  readonly seq?: number;
-  readonly state?: Plain;
-  readonly message?: Partial<InboxMessage>;
-  readonly bounds?: Partial<TurnInput["bounds"]>;
-  readonly log?: RecordingLog;
-}
-
-const at = (ms: number, seq = 0, index = 0): Position => ({ entry: { ms, seq }, index });
-
-/** Runs a turn; `later` resolves with the result of a handler that answered with a promise. */
-function run(handler: Handler, given: Given = {}) {
-  const conversation = { bot: "b", channel: "test", conversation: given.conversation ?? "c1" };
-  const position = given.position ?? at(1_000, 2, 3);
-  const message: InboxMessage = {
-    position,
-    source: { id: position.entry, bytes: 10, undecided: 1 },
-    key: conversationKey(conversation),
-    id: "m1",
-    idHash: { lo: 1, hi: 2 },
-    bodyHash: 3,
-    sequence: undefined,
-    sentAtMs: undefined,
-    text: "hello",
-    dataJson: "",
-    bytes: 10,
-    ...given.message,
-  };
-  const bot = { name: "b", version: 1, initialState: () => null, onMessage: handler } as TurnInput["bot"];
-  const turn = new Turn({
-    bot,
-    conversation,
-    born: given.born ?? at(500, 1, 0),
-    seq: given.seq ?? 7,
-    state: freezePlain(given.state ?? { n: 0 }, "state"),
-    message,
-    bounds: { repliesMax: 3, replyBytesMax: 100, turnReplyBytesMax: 200, stateBytesMax: 1_000, ...given.bounds },
-    timeoutMs: 30_000,
-    log: given.log?.log ?? silentLog,
-  });
-  const settled = gate<TurnResult>();
-  let results = 0;
-  const now = turn.run((result) => {
-    results += 1;
-    settled.open(result);
-  });
-  return {
-    turn,
-    now,
-    later: settled.promise,
-    get results() {
-      return results;
-    },
-  };
-}
-
-const errorOf = (result: TurnResult | null): unknown => (result?.kind === "failed" ? result.error : undefined);
+import { at, errorOf, type Given, type Handler, run } from "./support/turn-rig.ts";
 
 describe("the result of a turn", () => {
   test("of a handler that answers at once is there at once, of one that waits it comes later, and once", async () => {
-    const done = { kind: "done", state: { n: 1 }, replies: [{ text: "r" }] };
+    const done = { kind: "done", state: { n: 1 }, replies: [{ text: "r" }], sends: [] };
     const answer: Handler = (_state, _message, ctx) => {
       ctx.reply("r");
       return { n: 1 };
@@ -290,6 +223,21 @@ describe("what a re-run sees again, and nobody else (T3)", () => {
     for (const count of tenths) expect(count).toBeGreaterThan(800);
   });
 
+  test("idempotencyKey differs where a turn has the number of one that was set aside before it", () => {
+    const keys = [at(1_700_000_000_001), at(1_700_000_000_002)].map((position) => {
+      let key = "";
+      run(
+        (state, _message, ctx) => {
+          key = ctx.idempotencyKey("charge");
+          return state;
+        },
+        { position, seq: 7 },
+      );
+      return key;
+    });
+    expect(keys[0]).not.toBe(keys[1]);
+  });
+
   test("idempotencyKey names turn and purpose, in characters that a header may hold", () => {
     let keys: string[] = [];
     run(
@@ -371,11 +319,8 @@ describe("after its end a turn is closed (T1)", () => {
 
 describe("what this version does not have says so by name", () => {
   const features: [string, (ctx: TurnContext) => unknown][] = [
-    ["ctx.step", (ctx) => ctx.step("s", () => 1)],
-    ["ctx.replyNow", (ctx) => ctx.replyNow()],
     ["ctx.timer", (ctx) => ctx.timer("t", "5m")],
     ["ctx.cancel", (ctx) => ctx.cancel("t")],
-    ["ctx.send", (ctx) => ctx.send({ conversation: "c2" }, { text: "t" })],
     ["ctx.end", (ctx) => ctx.end()],
     ["reply.expiresAt", (ctx) => ctx.reply({ text: "t", expiresAt: "2030-01-01T00:00:00Z" })],
   ];

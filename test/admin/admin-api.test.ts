@@ -10,6 +10,7 @@ import type { AdminAnswer } from "../../src/ingress/admin-route.ts";
 import { MemoryData } from "../../src/store/memory-store.ts";
 import type { TreeNode } from "../../supervisors/tree.ts";
 import { TestNode } from "../support/test-node.ts";
+import { addOpen, HALTED, idOf } from "../support/unfinished.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
 
 const SECRET_TEXT = "canary-77aa";
@@ -64,21 +65,39 @@ const sources: AdminSources = {
   counters: node.counters,
   redis: () => ({ embedded: true, address: "/d/redis.sock", isReady: true, facts: node.ownership.facts }),
   inspector: () => node.ownership.inspection,
+  operator: () => node.ownership.operations,
 };
 
 // biome-ignore lint/suspicious/noExplicitAny: JSON that the tests pick apart
 type Json = Record<string, any>;
 
-async function get(path: string, from: AdminSources = sources): Promise<{ status: number; json: Json }> {
+interface Asked {
+  readonly method: "GET" | "POST";
+  readonly path: string;
+  readonly body: unknown;
+}
+
+const get = (path: string, from: AdminSources = sources) => ask({ method: "GET", path, body: undefined }, from);
+const post = (path: string, body: unknown, from: AdminSources = sources) => ask({ method: "POST", path, body }, from);
+
+async function ask({ method, path, body }: Asked, from: AdminSources): Promise<{ status: number; json: Json }> {
   const url = new URL(path, "http://x");
   const segments = url.pathname.split("/");
   for (const route of adminRoutes(from)) {
+    if (route.method !== method) continue;
     const wanted = route.path.split("/");
     const isIt = wanted.length === segments.length && wanted.every((w, i) => w.startsWith(":") || w === segments[i]);
     if (!isIt) continue;
     const named = wanted.map((w, i) => [w.slice(1), decodeURIComponent(segments[i]!)] as const);
     const params = Object.fromEntries(named.filter((_, i) => wanted[i]!.startsWith(":")));
-    const answer: AdminAnswer = await route.answer({ params, query: Object.fromEntries(url.searchParams), body: null });
+    const names = new Set(url.searchParams.keys());
+    const query = Object.fromEntries(
+      Array.from(names, (name) => {
+        const values = url.searchParams.getAll(name);
+        return [name, values.length === 1 ? values[0] : values];
+      }),
+    );
+    const answer: AdminAnswer = await route.answer({ params, query, body, by: "127.0.0.1" });
     return "json" in answer
       ? { status: 200, json: JSON.parse(JSON.stringify(answer.json)) }
       : { status: answer.problem.status, json: { ...answer.problem } };
@@ -108,6 +127,14 @@ async function send(conversation: string, text: string): Promise<void> {
   });
   await environment.until(() => outcome !== "", 10_000, "admission");
   expect(outcome).toBe("admitted");
+}
+
+/** Takes what a test wrote out of the index. */
+function forget(names: RegExp): void {
+  for (const shard of [0, 1]) {
+    const { open } = data.shard(shard);
+    for (const key of [...open.keys()]) if (names.test(key)) open.delete(key);
+  }
 }
 
 const NAMES = Array.from({ length: 30 }, (_, i) => `c${i}`);
@@ -142,7 +169,8 @@ describe("GET /admin/stats", () => {
       reason: null,
       durability: "always",
       residents: 37,
-      conversations: { idle: 34, waiting: 0, running: 1, failing: 1, crashed: 0, quarantined: 1 },
+      conversations: { idle: 34, active: 2, held: 0, halted: 0, quarantined: 1 },
+      open: { active: 1, held: 0, halted: 0, quarantined: 0 }, // "fails"; that "slow" runs is not stored
       uncommitted: 0,
       lanes: { retrying: 1, halted: 1, closed: 1 },
       counters: { admitted: messages, turns: 39, deadLetters: 5 },
@@ -181,15 +209,24 @@ describe("GET /admin/conversations", () => {
 
   test("lists what is stored, page by page, each once at least", async () => {
     const listed = await all("/admin/conversations?limit=4", "conversations");
-    expect([...new Set(names(listed))]).toEqual([...NAMES, "a/b ö", "gone", "refused", "later", "rotten"].sort());
+    expect([...new Set(names(listed))]).toEqual(
+      [...NAMES, "a/b ö", "gone", "refused", "later", "fails", "rotten"].sort(),
+    );
     expect(listed.find(({ conversation }) => conversation === "c1")).toEqual({
       bot: "demo",
       channel: "test",
       conversation: "c1",
       shard: expect.stringMatching(/^shard-0[01]$/),
       state: "idle",
-      mailboxDepth: 0,
+      since: null,
+      why: "",
+      halt: null,
       attempts: 0,
+      waiting: 0,
+      waitingBytes: 0,
+      suspect: null,
+      resident: true,
+      mailboxDepth: 0,
       undelivered: { replies: 0, bytes: 0 },
       lane: null,
     });
@@ -197,16 +234,58 @@ describe("GET /admin/conversations", () => {
   });
 
   test.each([
-    ["running", ["slow"]],
-    ["failing", ["fails"]],
-    ["quarantined", ["rotten"]],
-    ["waiting", []],
-    ["lane-retrying", ["later"]],
-    ["lane-halted", ["refused"]],
-    ["lane-closed", ["gone"]],
-  ])("state=%s lists those in it", async (state, expected) => {
-    const listed = await all(`/admin/conversations?limit=50&state=${state}`, "conversations");
+    ["from=memory&state=active", ["fails", "slow"]],
+    ["from=memory&state=active&where=attempts>0", ["fails"]],
+    ["from=memory&state=quarantined", ["rotten"]],
+    ["from=memory&state=held", []],
+    ["from=memory&where=state!=idle,conversation~t", ["rotten"]],
+    ["state=lane-retrying", ["later"]],
+    ["state=lane-halted", ["refused"]],
+    ["state=lane-closed", ["gone"]],
+  ])("%s lists those in memory", async (query, expected) => {
+    const listed = await all(`/admin/conversations?limit=50&${query}`, "conversations");
     expect(names(listed)).toEqual(expected);
+  });
+
+  test("what is unfinished comes from the index of all shards, by state and filter, page by page", async () => {
+    for (let i = 0; i < 20; i += 1)
+      addOpen(data, 2, idOf(`open${i}`), {
+        ...HALTED,
+        halt: `h${i}`,
+        attempts: i,
+        ...(i % 2 === 0 && { waiting: 200 }),
+      });
+    const { halt: _, reason: __, ...held } = HALTED;
+    addOpen(data, 2, idOf("held"), { ...held, state: "held" });
+    try {
+      const halted = await all("/admin/conversations?limit=3&state=halted", "conversations");
+      expect(names(halted)).toEqual(Array.from({ length: 20 }, (_, i) => `open${i}`).sort());
+      expect(halted.find(({ conversation }) => conversation === "open4")).toMatchObject({
+        state: "halted",
+        since: new Date(HALTED.sinceMs).toISOString(),
+        why: HALTED.why,
+        halt: { reason: "poison", name: "h4" },
+        attempts: 4,
+        waiting: 200,
+        resident: false,
+        mailboxDepth: 0,
+      });
+      expect(names(await all("/admin/conversations?limit=9&from=index", "conversations"))).toHaveLength(22); // and "fails"
+      const filtered = "/admin/conversations?limit=9&bot=demo&where=attempts>=15&where=waiting>100,reason=poison";
+      expect(names(await all(filtered, "conversations"))).toEqual(["open16", "open18"]);
+      expect((await get("/admin/conversations/demo/test/open3")).json).toMatchObject({
+        state: "halted",
+        halt: { name: "h3" },
+        record: null,
+        turn: null,
+      });
+      const unreadable = conversationKey(idOf("unreadable"));
+      data.shard(shardOf(unreadable, 2)).open.set(unreadable, Uint8Array.of(5));
+      const found = await all("/admin/conversations?limit=9&from=index&where=conversation=unreadable", "conversations");
+      expect(found).toMatchObject([{ state: null, why: expect.stringContaining("cannot be read") }]);
+    } finally {
+      forget(/open|held|unreadable/);
+    }
   });
 
   test("a list by state comes in order and page by page, each once", async () => {
@@ -244,6 +323,16 @@ describe("GET /admin/conversations", () => {
     ["after=mYQ", "after"],
     ["after=sYQ", "after"],
     ["state=idle&after=sMTI", "after"],
+    ["state=halted&after=sMTI", "after"],
+    ["state=halted&after=mYQ", "after"],
+    ["state=halted&after=iMTI", "after"],
+    ["where=stat=halted", "where"],
+    ["where=", "where"],
+    ["from=disk", "from"],
+    ["from=index&state=idle", "from"],
+    ["from=index&state=lane-halted", "from"],
+    ["from=stored&state=halted", "from"],
+    ["from=stored&where=attempts>1", "from"],
   ])("%s is 400 and names the field", async (query, field) => {
     expect(await get(`/admin/conversations?${query}`)).toMatchObject({ status: 400, json: { field } });
   });
@@ -282,7 +371,15 @@ describe("GET /admin/conversations/<bot>/<channel>/<conversation>", () => {
 
   test("one whose turn fails, or whose record cannot be read, is shown all the same", async () => {
     const fails = (await get("/admin/conversations/demo/test/fails")).json;
-    expect(fails).toMatchObject({ state: "failing", mailboxDepth: 1, record: null });
+    expect(fails).toMatchObject({
+      state: "active",
+      since: expect.any(String),
+      why: expect.stringContaining("failed"),
+      resident: true,
+      turn: { error: expect.stringContaining("Error"), deaths: 0, steps: [] },
+      record: { seq: 0 },
+    });
+    expect(fails.turn.attempts).toBe(fails.attempts);
     expect(fails.attempts).toBeGreaterThan(1);
     const rotten = (await get("/admin/conversations/demo/test/rotten?state=1")).json;
     expect(rotten).toMatchObject({ state: "quarantined", mailboxDepth: 1, record: { bytes: 3 } });
@@ -300,7 +397,8 @@ describe("GET /admin/conversations/<bot>/<channel>/<conversation>", () => {
     await environment.until(() => other.notReady?.startsWith("standing by") ?? false, 5_000, "standby");
     const from = { ...sources, inspector: () => other.ownership.inspection };
     expect((await get("/admin/conversations/demo/test/later", from)).json).toMatchObject({
-      state: "stored",
+      state: "idle",
+      resident: false,
       record: { seq: 1 },
       lane: { state: "retrying" },
     });
@@ -321,6 +419,9 @@ describe("GET /admin/dead-letters", () => {
       bot: "demo",
       channel: "test",
       conversation: "gone",
+      id: null,
+      messagePosition: null,
+      botVersion: null,
       born: expect.any(String),
       outSeq: 1,
       reason: "410",
@@ -348,11 +449,91 @@ describe("GET /admin/dead-letters", () => {
   });
 });
 
+describe("verbs", () => {
+  const RETRY = "/admin/conversations/retry";
+
+  test("J3: ask all that are meant, page by page, and answer with counts and where to go on", async () => {
+    for (let i = 0; i < 12; i += 1) addOpen(data, 2, idOf(`open${i}`), { ...HALTED, halt: `h${i}` });
+    try {
+      const found: Json[] = [];
+      for (let after: string | undefined; ; ) {
+        const { status, json } = await post(RETRY, { where: "reason=poison", limit: 5, dryRun: true, after });
+        expect(status).toBe(200);
+        expect(json).toMatchObject({ verb: "retry", dryRun: true, count: json.conversations.length, refused: [] });
+        found.push(...json.conversations);
+        if (json.next === null) break;
+        after = json.next;
+      }
+      expect(found).toHaveLength(12);
+      expect(found[0]).toMatchObject({
+        bot: "demo",
+        channel: "test",
+        halt: expect.stringMatching(/^h\d+$/),
+        waiting: 3,
+      });
+      const named = await post("/admin/conversations/skip", {
+        targets: [idOf("open1"), idOf("nobody")],
+        dryRun: true,
+      });
+      expect(named.json).toMatchObject({
+        count: 1,
+        refused: [{ conversation: "nobody", why: expect.stringContaining("not halted") }],
+      });
+      expect((await post(RETRY, { all: true, dryRun: true })).json.count).toBe(12);
+    } finally {
+      forget(/open|held|unreadable/);
+    }
+  });
+
+  test("redrive says of each dead letter what becomes of it, and shows no payload", async () => {
+    const all = (await post("/admin/dead-letters/redrive", { all: true, dryRun: true })).json;
+    expect(all).toMatchObject({ verb: "redrive", count: 0, refused: [], next: null }); // those that there are, are replies
+    const [letter] = (await get("/admin/dead-letters?limit=1")).json.deadLetters;
+    const named = (await post("/admin/dead-letters/redrive", { targets: [letter.position] })).json;
+    expect(named).toMatchObject({
+      count: 0,
+      refused: [{ position: letter.position, why: expect.stringContaining("not available in this version") }],
+    });
+  });
+
+  test.each<[string, unknown, string]>([
+    ["no body", undefined, ""],
+    ["a list", [], ""],
+    ["a text", "all", ""],
+    ["nothing named", {}, ""],
+    ["two ways", { all: true, where: "bot=demo" }, ""],
+    ["an unknown member", { all: true, wher: "bot=demo" }, ""],
+    ["a filter with a slip", { where: "stat=halted" }, "where"],
+    ["an empty filter", { where: "" }, "where"],
+    ["no filters", { where: [] }, "where"],
+    ["a filter that is none", { where: 5 }, "where"],
+    ["all that is not meant", { all: false }, "all"],
+    ["no targets", { targets: [] }, "targets"],
+    ["too many targets", { targets: Array.from({ length: 201 }, () => idOf("c")) }, "targets"],
+    ["a target without a channel", { targets: [{ bot: "demo", conversation: "c" }] }, "targets[0].channel"],
+    ["a target of a lone surrogate", { targets: [idOf("\ud800")] }, "targets[0].conversation"],
+    ["a limit that is none", { all: true, limit: 501 }, "limit"],
+    ["a place that is none", { all: true, after: "s1" }, "after"],
+    ["a place with targets", { targets: [idOf("c")], after: "iMDow" }, "after"],
+    ["a dry run that is neither", { all: true, dryRun: "yes" }, "dryRun"],
+  ])("%s is 422, names the field and says that nothing was done", async (_, body, field) => {
+    const { status, json } = await post(RETRY, body);
+    expect({ status, field: json.field }).toEqual({ status: 422, field });
+    expect(json.detail).toContain("nothing was done");
+  });
+
+  test("a dead letter that is none is 422", async () => {
+    const { status, json } = await post("/admin/dead-letters/redrive", { targets: ["00:5-0", "5"] });
+    expect({ status, field: json.field }).toEqual({ status: 422, field: "targets[1]" });
+  });
+});
+
 test("J1: nothing but what is asked for by name shows a word of a message, reply or state", async () => {
   const paths = [
     "/admin/stats",
     "/admin/conversations?limit=200",
     "/admin/conversations?limit=200&state=idle",
+    "/admin/conversations?limit=200&from=index",
     "/admin/conversations/demo/test/c1",
     "/admin/dead-letters?limit=200",
   ];

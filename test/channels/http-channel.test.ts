@@ -90,9 +90,33 @@ describe("verify", () => {
   });
 });
 
-test("an order that is not there is refused with its key", () => {
-  expect(httpChannel({ order: "arrival" }).name).toBe("http");
-  expect(() => httpChannel({ order: "contiguous" as "arrival" })).toThrow(
-    expect.objectContaining({ key: "channels.http.order" }),
+describe("order", () => {
+  const raw = (body: object) => new TextEncoder().encode(JSON.stringify(body));
+  const bounds = { messagesMax: 10, messageBytesMax: 10_000 };
+  const good = { conversation: "c1", id: "m1", text: "hi" };
+
+  test.each(["contiguous", "monotonic"] as const)(
+    "with the order %s a message without sequence is 422, named",
+    (order) => {
+      const channel = httpChannel({ order });
+      expect(channel.parse(raw(good), "demo", bounds)).toMatchObject({ status: 422, field: "sequence" });
+      expect(channel.parse(raw([{ ...good, sequence: 0 }, good]), "demo", bounds)).toMatchObject({
+        status: 422,
+        field: "[1].sequence",
+      });
+      expect(channel.parse(raw({ ...good, sequence: 0 }), "demo", bounds)).toMatchObject({ kind: "ok" });
+    },
   );
+
+  test("with the order of arrival it is taken, and what it declares is arrival", () => {
+    for (const channel of [httpChannel(), httpChannel({ order: "arrival" })]) {
+      expect(channel.order).toEqual({ mode: "arrival" });
+      expect(channel.parse(raw(good), "demo", bounds)).toMatchObject({ kind: "ok" });
+    }
+  });
+
+  test("it declares how long senders repeat only if it is told", () => {
+    expect(httpChannel()).not.toHaveProperty("retryHorizonMs");
+    expect(httpChannel({ retryHorizonMs: 5_000 }).retryHorizonMs).toBe(5_000);
+  });
 });

@@ -13,9 +13,14 @@ const data = fc
   .jsonValue({ maxDepth: 4, noUnicodeString: false })
   .filter((value) => !/"__proto__"|"constructor"/.test(JSON.stringify(value)));
 
-const message = fc.record(
-  { conversation: legalId, id: legalId, text, sequence: fc.maxSafeNat(), data },
+const plain = fc.record(
+  { conversation: legalId, id: legalId, text, sequence: fc.maxSafeNat(), epoch: fc.maxSafeNat(), data },
   { requiredKeys: ["conversation", "id", "text"] },
+);
+const about = fc.record({ kind: fc.constantFrom("edit", "reaction"), about: legalId });
+const message = fc.oneof(
+  plain,
+  fc.tuple(plain, about).map(([one, other]) => ({ ...one, ...other })),
 );
 
 test.prop([fc.array(message, { maxLength: 5 })])("any legal batch comes out exactly, in its order", (batch) => {
@@ -41,8 +46,21 @@ test.prop([anyJson])("any JSON gives messages or a problem that says where", (va
 });
 
 const nearly = fc.dictionary(
-  fc.constantFrom("conversation", "id", "text", "sequence", "data", "sentAt", "toString", "constructor", "x y"),
-  fc.oneof(legalId, anyJson, fc.constant("2024-05-17T09:30:00Z"), fc.constant("\ud800")),
+  fc.constantFrom(
+    "conversation",
+    "id",
+    "text",
+    "sequence",
+    "epoch",
+    "kind",
+    "about",
+    "data",
+    "sentAt",
+    "toString",
+    "constructor",
+    "x y",
+  ),
+  fc.oneof(legalId, anyJson, fc.constantFrom("2024-05-17T09:30:00Z", "\ud800", "edit", "reaction")),
 );
 
 test.prop([fc.array(nearly, { maxLength: 4 })])("any nearly right batch gives messages or a problem", (value) => {
@@ -54,6 +72,16 @@ test.prop([message, fc.constantFrom("conversation", "id", "text"), fc.constantFr
   (good, member, bad) => {
     const result = parseHttpBody(encode({ ...good, [member]: bad }), "demo", "http");
     expect(result).toMatchObject({ kind: "problem", status: 422, field: member });
+  },
+);
+
+test.prop([fc.array(message, { minLength: 1, maxLength: 5 })])(
+  "where the order goes by it, the first message without a sequence refuses the batch, and nothing else does",
+  (batch) => {
+    const result = parseHttpBody(encode(batch), "demo", "http", undefined, true);
+    const first = batch.findIndex(({ sequence }) => sequence === undefined);
+    if (first === -1) expect(result.kind).toBe("ok");
+    else expect(result).toMatchObject({ kind: "problem", status: 422, field: `[${first}].sequence` });
   },
 );
 

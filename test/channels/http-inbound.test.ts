@@ -61,6 +61,14 @@ describe("what is wrong is 422 and named", () => {
     ],
     ["a sequence as string", { ...good, sequence: "1" }, "sequence", /integer/],
     ["null as sequence", { ...good, sequence: null }, "sequence", /integer/],
+    ["a negative epoch", { ...good, sequence: 1, epoch: -1 }, "epoch", /integer/],
+    ["an epoch as string", { ...good, sequence: 1, epoch: "1" }, "epoch", /integer/],
+    ["a kind that is none", { ...good, kind: "delete", about: "m0" }, "kind", /"edit" or "reaction"/],
+    ["null as kind", { ...good, kind: null, about: "m0" }, "kind", /"edit" or "reaction"/],
+    ["an edit of nothing", { ...good, kind: "edit" }, "about", /is missing/],
+    ["an id in about without a kind", { ...good, about: "m0" }, "kind", /is missing/],
+    ["an empty about", { ...good, kind: "edit", about: "" }, "about", /1 to 512/],
+    ["a lone surrogate in about", { ...good, kind: "edit", about: "\ud800" }, "about", /surrogate/],
     ["a date that is none", { ...good, sentAt: "2024-02-30T00:00:00Z" }, "sentAt", /ISO 8601/],
     ["a month that is none", { ...good, sentAt: "2024-13-01T00:00:00Z" }, "sentAt", /ISO 8601/],
     ["a time without offset", { ...good, sentAt: "2024-05-17T09:30:00" }, "sentAt", /ISO 8601/],
@@ -111,6 +119,7 @@ describe("bounds are inclusive", () => {
     const fits = "é".repeat((REQUEST_BOUNDS.messageBytesMax - ids) / 2);
     expect(parse({ ...good, text: fits })).toMatchObject({ kind: "ok" });
     expect(parse([good, { ...good, text: `${fits}x` }])).toMatchObject({ status: 422, field: "[1]" });
+    expect(parse({ ...good, text: fits, kind: "edit", about: "m0" })).toMatchObject({ status: 422, field: "" });
     expect(parse({ ...good, data: "x".repeat(REQUEST_BOUNDS.messageBytesMax) })).toMatchObject({
       status: 422,
       field: "",
@@ -129,6 +138,18 @@ describe("what is accepted as it is", () => {
     ["2024-02-29T23:59:59-05:30", Date.UTC(2024, 2, 1, 5, 29, 59)],
   ])("the time %s", (sentAt, sentAtMs) => {
     expect(parse({ ...good, sentAt })).toMatchObject({ kind: "ok", messages: [{ sentAtMs }] });
+  });
+
+  test("an edit and a reaction, with an id of their own; an epoch, with and without a sequence", () => {
+    const to = { bot: "demo", channel: "http", conversation: "c1" };
+    const extras = [
+      { kind: "edit", about: "m0" },
+      { kind: "reaction", about: "m1" },
+      { epoch: 0 },
+      { sequence: 3, epoch: 9_007_199_254_740_991, kind: "edit", about: "\u00e9".repeat(256) },
+    ];
+    for (const extra of extras)
+      expect(parse({ ...good, ...extra })).toEqual({ kind: "ok", messages: [{ to, id: "m1", text: "hi", ...extra }] });
   });
 
   test("null, false and empty data; a byte order mark; the member names of objects", () => {

@@ -109,10 +109,10 @@ describe("P1: wrong settings", () => {
       'colloquy: port: --port is "abc", not a whole number from 0 to 65535 (',
     ],
     [
-      "an order that comes later",
-      ["--order", "contiguous"],
+      "an order that is none",
+      ["--order", "sorted"],
       {},
-      'colloquy: order: --order is "contiguous", not "arrival"; contiguous and monotonic come with a later version (',
+      'colloquy: order: --order is "sorted", not one of arrival, contiguous, monotonic (',
     ],
     ["a durability that is none", ["--durability", "often"], {}, "colloquy: durability: --durability is"],
     [
@@ -175,7 +175,30 @@ describe("a start", () => {
     expect(channels?.map(({ name, delivery }) => `${name} ${delivery}`)).toEqual(["http lane"]);
     expect(channels?.[0]?.verify?.({}, new Uint8Array())).toBe(false);
     expect(settings).toMatchObject({ port: 5_000, dataDir: "/d", leaseTtlMs: 7_000 });
-    for (const key of ["deliverTo", "httpSecret", "order"]) expect(settings).not.toHaveProperty(key);
+    for (const key of ["deliverTo", "httpSecret", "order", "settleMs"]) expect(settings).not.toHaveProperty(key);
+  });
+
+  test("gives the http channel its order, and refuses what that order has no use for", async () => {
+    const orderOf = async (...flags: readonly string[]) => {
+      const { up, options } = run(["start", BOT, ...flags]);
+      await up;
+      return options().channels?.[0]?.order;
+    };
+    expect(await orderOf()).toEqual({ mode: "arrival" });
+    expect(await orderOf("--order", "monotonic", "--settle-ms", "200")).toMatchObject({ settleMs: 200, maxHeld: 64 });
+    expect(await orderOf("--order", "contiguous", "--first-sequence", "1", "--gap-timeout-ms", "10000")).toEqual({
+      mode: "contiguous",
+      gapTimeoutMs: 10_000,
+      settleMs: 500,
+      maxHeld: 64,
+      firstSequence: 1,
+    });
+    const { code, stderr, calls } = run(["start", BOT, "--first-sequence", "1"]);
+    expect(await code).toBe(2);
+    expect(stderr()).toBe(
+      "colloquy: channels.http.firstSequence: means nothing with the order arrival (remove it, or set order to contiguous)\n",
+    );
+    expect(calls).toEqual([]);
   });
 
   test("without --deliver-to has its replies in the transcript, and the web channel beside it", async () => {

@@ -11,7 +11,19 @@ const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
 const page = read("docs/cli.md");
 const nothing = async () => 0 as const;
 const program = describeProgram(
-  { start: nothing, init: nothing, doctor: nothing, chat: nothing, tree: nothing, verify: nothing },
+  {
+    start: nothing,
+    init: nothing,
+    doctor: nothing,
+    chat: nothing,
+    tree: nothing,
+    ls: nothing,
+    show: nothing,
+    retry: nothing,
+    skip: nothing,
+    redrive: nothing,
+    verify: nothing,
+  },
   async () => {},
 );
 

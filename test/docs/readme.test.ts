@@ -79,7 +79,19 @@ describe("commands that the pages name", () => {
 
   test("have flags that the commands of colloquy have", () => {
     const program = describeProgram(
-      { start: never, init: never, doctor: never, chat: never, tree: never, verify: never },
+      {
+        start: never,
+        init: never,
+        doctor: never,
+        chat: never,
+        tree: never,
+        ls: never,
+        show: never,
+        retry: never,
+        skip: never,
+        redrive: never,
+        verify: never,
+      },
       async () => {},
     );
     const flagsOf = (name: string): readonly string[] =>

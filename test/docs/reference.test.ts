@@ -193,6 +193,7 @@ test("states that alerts and gauges speak of are those that there are", () => {
     colloquy_shards: gauges.shards,
     colloquy_lanes: gauges.lanes,
     colloquy_conversations_resident: gauges.residents,
+    colloquy_conversations_open: gauges.open,
   };
   for (const { expr } of rules)
     for (const [, name, state] of expr.matchAll(/(colloquy_\w+)\{state="(\w+)"\}/g))

@@ -2,10 +2,11 @@
 
 import { fc, test } from "@fast-check/vitest";
 import { describe, expect } from "vitest";
-import { comparePositions } from "../../src/domain/position.ts";
+import type { Hash64 } from "../../src/domain/hash.ts";
+import { comparePositions, type Position } from "../../src/domain/position.ts";
 import { RecentIds } from "../../src/domain/recent-ids.ts";
-import { newRecord } from "../../src/domain/record.ts";
-import { sequence } from "../../src/domain/sequencer.ts";
+import { type ConversationRecord, newRecord } from "../../src/domain/record.ts";
+import { type Decision, NOTHING_HELD, sequence } from "../../src/domain/sequencer.ts";
 
 const BOUNDS = { dedupeMs: 60_000, dedupeMax: 1_000 };
 const position = fc.record({
@@ -13,6 +14,12 @@ const position = fc.record({
   index: fc.nat(3),
 });
 const idHash = (id: number) => ({ lo: id, hi: id });
+const byArrival = (
+  record: ConversationRecord,
+  ids: RecentIds,
+  message: { position: Position; idHash: Hash64; bodyHash: number },
+): Decision =>
+  sequence(record, ids, { mode: "arrival" }, { ...message, sequence: undefined, extra: null }, "inbox", NOTHING_HELD);
 
 describe("the sequencer", () => {
   test.prop([fc.uniqueArray(fc.nat(1_000), { minLength: 2, maxLength: 50 })])(
@@ -22,7 +29,7 @@ describe("the sequencer", () => {
       let record = newRecord({ entry: { ms: 0, seq: 0 }, index: 0 });
       numbers.forEach((id, i) => {
         const message = { position: { entry: { ms: i + 1, seq: 0 }, index: 0 }, idHash: idHash(id), bodyHash: 1 };
-        expect(sequence(record, ids, message)).toEqual({ kind: "release", seq: i + 1 });
+        expect(byArrival(record, ids, message)).toEqual({ kind: "release", order: undefined });
         ids.add(message.idHash, message.position.entry.ms, 1);
         record = { ...record, seq: i + 1, cursor: message.position };
       });
@@ -35,7 +42,7 @@ describe("the sequencer", () => {
       const ids = new RecentIds(BOUNDS, null);
       if (isKnown) ids.add(idHash(7), at.entry.ms, 1);
       const record = { ...newRecord(cursor), cursor, seq: 4 };
-      const { kind } = sequence(record, ids, { position: at, idHash: idHash(7), bodyHash: 1 });
+      const { kind } = byArrival(record, ids, { position: at, idHash: idHash(7), bodyHash: 1 });
       if (comparePositions(at, cursor) <= 0) expect(kind).toBe("consumed");
       else expect(kind).toBe(isKnown ? "duplicate" : "release");
     },
@@ -46,6 +53,6 @@ describe("the sequencer", () => {
     ids.add(idHash(7), 1, first);
     const record = newRecord({ entry: { ms: 1, seq: 0 }, index: 0 });
     const again = { position: { entry: { ms: 2, seq: 0 }, index: 0 }, idHash: idHash(7), bodyHash: second };
-    expect(sequence(record, ids, again)).toEqual({ kind: "duplicate", conflict: first !== second });
+    expect(byArrival(record, ids, again)).toEqual({ kind: "duplicate", conflict: first !== second });
   });
 });

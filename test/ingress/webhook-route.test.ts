@@ -163,7 +163,8 @@ describe("refusals", () => {
   test("a full conversation is named, and Retry-After is in whole seconds, rounded up", async () => {
     const { demo } = await serve(async () => ({ kind: "full", conversation: "c1", retryAfterMs: 1_001 }));
     const answer = await postJson(demo, message());
-    expectProblem(answer, 429, { conversation: "c1" });
+    const detail = expect.stringMatching(/admitted before is safe.*again later/);
+    expectProblem(answer, 429, { conversation: "c1", detail });
     expect(answer.headers.get("retry-after")).toBe("2");
   });
 

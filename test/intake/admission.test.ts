@@ -1,14 +1,14 @@
-// M1 to M4 of src/intake/admission.ts, on a store whose answers the test gives by hand.
+// M1 to M5 of src/intake/admission.ts, on a store whose answers the test gives by hand.
 
 import { describe, expect, test } from "vitest";
 import type { AdmitOutcome } from "../../src/channels/channel.ts";
 import { decodeInboxEntry, inboxBytesMax } from "../../src/codec/inbox-codec.ts";
-import { conversationKey, shardOf } from "../../src/domain/ids.ts";
+import { type ConversationKey, conversationKey, parseConversationKey, shardOf } from "../../src/domain/ids.ts";
 import type { Inbound } from "../../src/domain/message.ts";
 import { StoreNotReadyError, StoreUnavailableError } from "../../src/errors.ts";
 import { Admission, type AdmissionOptions } from "../../src/intake/admission.ts";
 import { newCounters } from "../../src/metrics.ts";
-import type { AppendReply } from "../../src/store/shard-store.ts";
+import type { AppendOptions, AppendReply } from "../../src/store/shard-store.ts";
 import { type Gate, gate, quiet } from "../support/quiet.ts";
 import { RecordingLog } from "../support/recording-log.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
@@ -18,10 +18,15 @@ interface Append {
   readonly bytes: number;
   /** `<conversation>/<id>` of each message. */
   readonly messages: readonly string[];
+  /** The conversations that it asked about; undefined if it did not ask. */
+  readonly asked: readonly string[] | undefined;
   readonly answer: Gate<AppendReply>;
 }
 
-const APPENDED: AppendReply = { kind: "appended", id: { ms: 1, seq: 0 }, inboxBytes: 1 };
+const appended = (full: number): AppendReply => ({ kind: "appended", id: { ms: 1, seq: 0 }, inboxBytes: 1, full });
+const APPENDED = appended(0);
+const keyOf = (conversation: string) => conversationKey(inbound(conversation, "").to);
+const isFull = (...conversations: string[]): AppendReply => ({ kind: "full", conversations: conversations.map(keyOf) });
 
 class Rig {
   readonly environment: VirtualEnvironment = new VirtualEnvironment(3);
@@ -41,7 +46,7 @@ class Rig {
       log: this.log.log,
       counters: this.counters,
       shards: 1,
-      store: (shard) => ({ append: (entry) => this.#append(shard, entry) }),
+      store: (shard) => ({ append: (entry, _bytesMax, options) => this.#append(shard, entry, options) }),
       entryBytesMax: 1_048_576,
       inboxBytesMax: 64 * 1_048_576,
       admissionBytesMax: 16 * 1_048_576,
@@ -53,13 +58,16 @@ class Rig {
     this.admission.open();
   }
 
-  async #append(shard: number, bytes: Uint8Array): Promise<AppendReply> {
+  async #append(shard: number, bytes: Uint8Array, options?: AppendOptions): Promise<AppendReply> {
     const entry = { id: { ms: 1, seq: 0 }, bytes: bytes.length, undecided: 0 };
     const { messages, rotten } = decodeInboxEntry(Buffer.from(bytes), entry, { lo: 1, hi: 2 });
     expect(rotten).toEqual([]);
     const answer = gate<AppendReply>();
-    const names = messages.map(({ key, id }) => `${key.slice(key.indexOf("test") + 4)}/${id}`);
-    this.appends.push({ shard, bytes: bytes.length, messages: names, answer });
+    const names = messages.map((message) =>
+      message.kind === "message" ? `${nameOf(message.key)}/${message.id}` : message.kind,
+    );
+    const asked = options?.conversations?.map(nameOf);
+    this.appends.push({ shard, bytes: bytes.length, messages: names, asked, answer });
     const flying = (this.inFlight.get(shard) ?? 0) + 1;
     this.inFlight.set(shard, flying);
     this.inFlightMax = Math.max(this.inFlightMax, flying);
@@ -89,6 +97,8 @@ class Rig {
     await quiet();
   }
 }
+
+const nameOf = (key: ConversationKey): string => parseConversationKey(key).conversation;
 
 const inbound = (conversation: string, id: string, text = ""): Inbound => ({
   to: { bot: "b", channel: "test", conversation },
@@ -306,6 +316,131 @@ describe("entries and memory are bounded (M4, P7)", () => {
     await quiet();
     await rig.answer(0);
     expect(taken.said).toMatchObject({ kind: "admitted" });
+  });
+});
+
+describe("a full conversation is refused by name, and nobody else (M5, attack A10)", () => {
+  /** A shard that has said how many conversations are full. */
+  async function told(full: number, options: Partial<AdmissionOptions> = {}): Promise<Rig> {
+    const rig = new Rig(options);
+    rig.request(inbound("first", "m1"));
+    await quiet();
+    await rig.answer(0, appended(full));
+    return rig;
+  }
+
+  test("the first append of a shard asks, since nobody knows; then as long as some conversation is full, and no longer", async () => {
+    const rig = new Rig();
+    const asked: (readonly string[] | undefined)[] = [];
+    for (const full of [0, 0, 2, 1, 0, 0]) {
+      rig.request(inbound("a", "m1"), inbound("b", "m1"), inbound("a", "m2"));
+      await quiet();
+      asked.push(rig.appends.at(-1)!.asked);
+      await rig.answer(rig.appends.length - 1, appended(full));
+    }
+    const both = ["a", "b"]; // each once
+    expect(asked).toEqual([both, undefined, undefined, both, both, undefined]);
+  });
+
+  test("429 for the request that brings for it, naming it; the others of the flush go again at once, in their order", async () => {
+    const rig = await told(1);
+    const before = rig.request(inbound("a", "m1"));
+    const concerned = rig.request(inbound("b", "m1"), inbound("c", "m1"), inbound("d", "m1"));
+    const after = rig.request(inbound("a", "m2"), inbound("b", "m2"));
+    await quiet();
+    const later = rig.request(inbound("a", "m3"));
+    await rig.answer(1, isFull("c"));
+    expect(concerned.said).toEqual({ kind: "full", conversation: "c", retryAfterMs: 1_000 });
+    expect([before.said, after.said]).toEqual([undefined, undefined]);
+    expect(rig.appends[2]).toMatchObject({ messages: ["a/m1", "a/m2", "b/m2"], asked: ["a", "b"] });
+    await rig.answer(2, appended(1));
+    expect([before.said, after.said]).toEqual([
+      { kind: "admitted", count: 1 },
+      { kind: "admitted", count: 2 },
+    ]);
+    expect(rig.appends[3]!.messages).toEqual(["a/m3"]);
+    await rig.answer(3, appended(1));
+    expect(later.said).toEqual({ kind: "admitted", count: 1 });
+    expect(rig.inFlightMax).toBe(1);
+    expect(rig.counters).toMatchObject({ admitted: 5, refused: 3 });
+  });
+
+  test("one after the other may turn out to be full; when none is left nothing is appended", async () => {
+    const rig = await told(1);
+    const requests = ["a", "b", "c"].map((name) => rig.request(inbound(name, "m1")));
+    await quiet();
+    await rig.answer(1, isFull("b"));
+    await rig.answer(2, isFull("a", "c"));
+    expect(requests.map(({ said }) => said)).toEqual(
+      ["a", "b", "c"].map((conversation) => ({ kind: "full", conversation, retryAfterMs: 1_000 })),
+    );
+    await rig.environment.pass(60_000);
+    expect(rig.appends).toHaveLength(3);
+    await rig.admission.drained();
+  });
+
+  test("an unknown outcome of what goes again is said to those in it only, and is never sent again (M3)", async () => {
+    const rig = await told(1);
+    const [full, other] = [rig.request(inbound("a", "m1")), rig.request(inbound("b", "m1"))];
+    await quiet();
+    await rig.answer(1, isFull("a"));
+    await rig.fail(2, new StoreUnavailableError("answer lost"));
+    expect(full.said).toMatchObject({ kind: "full" });
+    expect(other.said).toMatchObject({ kind: "unavailable" });
+    await rig.environment.pass(60_000);
+    expect(rig.appends).toHaveLength(3);
+  });
+
+  test("a request that is split asks for all of its conversations before its first part is written", async () => {
+    const rig = await told(1, { entryBytesMax: 9_000 });
+    const big = (conversation: string, id: string) => inbound(conversation, id, "x".repeat(4_000));
+    const request = rig.request(big("a", "m1"), big("a", "m2"), big("b", "m1"));
+    await quiet();
+    expect(rig.appends[1]).toMatchObject({ messages: ["a/m1"], asked: ["a", "b"] });
+    await rig.answer(1, isFull("b"));
+    expect(request.said).toEqual({ kind: "full", conversation: "b", retryAfterMs: 1_000 });
+    expect(rig.appends).toHaveLength(2);
+  });
+
+  test("of a split request whose conversation becomes full amid it nothing further is appended", async () => {
+    const rig = await told(0, { entryBytesMax: 9_000 });
+    const request = rig.request(...["m1", "m2", "m3"].map((id) => inbound("a", id, "x".repeat(4_000))));
+    await quiet();
+    await rig.answer(1, appended(1));
+    expect(rig.appends[2]).toMatchObject({ messages: ["a/m2"], asked: ["a"] });
+    await rig.answer(2, isFull("a"));
+    expect(request.said).toMatchObject({ kind: "full", conversation: "a" });
+    await rig.environment.pass(60_000);
+    expect(rig.appends).toHaveLength(3);
+  });
+
+  test("full is said rather than unavailable where a request meets both: the sender can leave the conversation out", async () => {
+    const rig = new Rig({ shards: 2 });
+    const names = Array.from({ length: 20 }, (_, i) => `c${i}`);
+    const [one, other] = [0, 1].map((shard) => names.find((name) => shardOf(keyOf(name), 2) === shard)!);
+    for (const order of [
+      [one!, other!],
+      [other!, one!],
+    ]) {
+      const request = rig.request(...order.map((name) => inbound(name, "m1")));
+      await quiet();
+      for (const append of rig.appends.slice(-2)) {
+        if (append.shard === 0) append.answer.fail(new StoreUnavailableError("gone"));
+        else append.answer.open(isFull(other!));
+      }
+      await quiet();
+      expect(request.said).toEqual({ kind: "full", conversation: other, retryAfterMs: 1_000 });
+    }
+  });
+
+  test("a store that names conversations of nobody is a mistake that is told, once, and ends nobody's waiting in a loop", async () => {
+    const rig = await told(1);
+    const request = rig.request(inbound("a", "m1"));
+    await quiet();
+    await rig.answer(1, isFull("somebody-else"));
+    expect(request.said).toMatchObject({ kind: "unavailable" });
+    expect(rig.failures).toHaveLength(1);
+    expect(rig.appends).toHaveLength(2);
   });
 });
 

@@ -40,6 +40,7 @@ export const INVARIANT_OF: Readonly<Record<Rule, string>> = {
   stuck: "P1",
   doubled: "P2",
   phantom: "P2",
+  effect: "P2",
   order: "P3",
   early: "P4",
   bytes: "P4",

@@ -207,9 +207,9 @@ export const borne: readonly (readonly [name: string, options: WorldOptions])[] 
     {
       wrapShard: (shard) =>
         shardWith(shard, {
-          append: async (entry, max) => {
-            const reply = await shard.append(entry, max);
-            if (reply.kind === "appended") await shard.append(entry, max);
+          append: async (entry, max, options) => {
+            const reply = await shard.append(entry, max, options);
+            if (reply.kind === "appended") await shard.append(entry, max, options);
             return reply;
           },
         }),

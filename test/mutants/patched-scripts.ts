@@ -8,7 +8,7 @@ import { RedisConnection } from "../../src/store/redis-connection.ts";
 import { RedisShardStore } from "../../src/store/redis-shard-store.ts";
 import { Scripts } from "../../src/store/scripts.ts";
 
-export type ScriptName = "acquire" | "append" | "commit" | "open-namespace" | "release" | "renew";
+export type ScriptName = "acquire" | "append" | "commit" | "move-timers" | "open-namespace" | "release" | "renew";
 
 /** In the text of a script; `from` stands there exactly once. */
 export interface Patch {

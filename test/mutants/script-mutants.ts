@@ -93,10 +93,7 @@ export const scriptMutants: readonly ScriptMutant[] = [
     "outbox_id = '1-1'",
   ]),
   mutant("commit", "inbox entries that are done stay", "P7", ["call_in_chunks(inbox_done, 'XDEL', inbox)", ""]),
-  mutant("commit", "the inbox's bytes are not counted down", "P7", [
-    "tonumber(stored[4] or 0) - inbox_done_bytes",
-    "tonumber(stored[4] or 0)",
-  ]),
+  mutant("commit", "the inbox's bytes are not counted down", "P7", ["inbox_bytes - inbox_done_bytes", "inbox_bytes"]),
   mutant("commit", "acknowledgements are not written", "P4", gone("call_in_chunks(ack_list, 'HSET', acks)")),
   mutant("commit", "outbox entries that are done stay", "P4, P7", gone("call_in_chunks(outbox_done, 'XDEL', outbox)")),
   mutant("commit", "acknowledgements outlive their entry", "P7", gone("call_in_chunks(outbox_done, 'HDEL', acks)")),
@@ -106,7 +103,7 @@ export const scriptMutants: readonly ScriptMutant[] = [
     "commit",
     "dead letters are not counted",
     "B17, P7",
-    gone("set_owner('dead_count', string.format('%.0f', tonumber(stored[6] or 0) + #dead_letters))"),
+    gone("set_owner('dead_count', integer(math.max(0, dead_count)))"),
   ),
   mutant("commit", "transcripts keep a line too many", "P7", [
     "'MAXLEN', '=', lines_max,",
@@ -118,12 +115,12 @@ export const scriptMutants: readonly ScriptMutant[] = [
     "P7",
     gone("if has_large_line then cut_to_bytes(transcript) end"),
   ),
-  mutant("commit", "a commit does not renew the lease", "H11, K1", [
-    "string.format('%.0f', now_ms + lease_ms))\ncall('HSET'",
-    "string.format('%.0f', now_ms))\ncall('HSET'",
-  ]),
+  mutant("commit", "a commit does not renew the lease", "H11, K1", ["integer(now_ms + lease_ms)", "integer(now_ms)"]),
   mutant("commit", "a shard stays clean", "P6: what the next owner believes", ["'clean', '0'}", "}"]),
-  mutant("commit", "an outbox behind what was seen is written to", "H10", ["highest_ms > now_ms and", "false and"]),
+  mutant("commit", "an outbox behind what was seen is written to", "H10", [
+    "#outbox_entry > 0 and highest_ms > now_ms and",
+    "false and",
+  ]),
   mutant(
     "commit",
     "keys of a foreign type are found while writing",
@@ -138,6 +135,74 @@ export const scriptMutants: readonly ScriptMutant[] = [
     ["if ids[3 * i - 1] == APPEND then call('STRLEN', KEYS[first_ids + i]) end", ""],
     "refusal",
   ),
+  mutant(
+    "commit",
+    "an id that a list gave out is found while writing",
+    "R1, S1",
+    gone(
+      "if has_used_id then return redis.error_reply('CORRUPT a waiting list gave out an id before that joins it now') end",
+    ),
+  ),
+  mutant(
+    "commit",
+    "a waiting list outlives its last entry",
+    "P7, R1",
+    gone("if #ids > 0 and call('XLEN', list) == 0 then call('DEL', list) end"),
+  ),
+  mutant("commit", "what was decided stays on the waiting list", "P2, R1", gone("call_in_chunks(ids, 'XDEL', list)")),
+  mutant("commit", "a message that has to wait is let go", "P1, R1", [
+    "for joining = at + 1, leaving - 1, 2 do",
+    "for joining = at + 3, leaving - 1, 2 do",
+  ]),
+  mutant("commit", "the index of the unfinished forgets nothing", "P7, R1", gone("call('HDEL', open, open_list[i])")),
+  mutant("commit", "a timer that was taken back comes due", "B10, R3", gone("call('ZREM', timers, timer_list[i])")),
+  mutant("commit", "a timer keeps its first time", "B10", ["call('ZADD', timers,", "call('ZADD', timers, 'NX',"]),
+  mutant("commit", "who was full once stays full", "P7, B1", ["full_list[i + 1] == 1 and 'SADD' or 'SREM'", "'SADD'"]),
+  mutant("commit", "a send within the shard is let go", "P1, B9", [
+    "set_owner('inbox_last', call('XADD', inbox, '*', 'b', inbox_entry))",
+    "",
+  ]),
+  mutant("commit", "sends within the shard leave the highest id as it was", "H10", [
+    "set_owner('inbox_last', call('XADD', inbox, '*', 'b', inbox_entry))",
+    "call('XADD', inbox, '*', 'b', inbox_entry)",
+  ]),
+  mutant("commit", "sends within the shard are not counted", "P7", gone("inbox_bytes = inbox_bytes + #inbox_entry")),
+  mutant("commit", "an inbox behind what was seen is sent to", "H10", ["inbox_highest_ms > now_ms and", "false and"]),
+  mutant("commit", "a redriven dead letter stays", "P2, B17", gone("call('XDEL', dead, dead_done[i])")),
+  mutant(
+    "commit",
+    "redriven dead letters are counted on",
+    "B17, P7",
+    gone("dead_count, dead_bytes = dead_count - 1, dead_bytes - #letter[2][2]"),
+  ),
+  mutant(
+    "commit",
+    "heads that are through leave the unclean ends counted",
+    "H2",
+    gone("if heads_are_through then set_owner('unclean', '0') end"),
+  ),
+  ...(["open", "full", "timers"] as const).map((name) =>
+    mutant(
+      "commit",
+      `a foreign type in ${name} is found while writing`,
+      "H6, S1",
+      [`then foreign = '${name}' end`, "then end"],
+      "refusal",
+    ),
+  ),
+  mutant(
+    "commit",
+    "a foreign type in a waiting list is found while writing",
+    "H6, S1",
+    ["  if not holds(list, 'stream') then\n    foreign = 'waiting list'\n  elseif", "  if holds(list, 'stream') and"],
+    "refusal",
+  ),
+  mutant("acquire", "an unclean end is not counted", "H2", gone("unclean_ends = unclean_ends + 1")),
+  mutant("acquire", "a process that acquires again has ended", "H2", gone(" and not is_same_process")),
+  mutant("acquire", "a drain is an unclean end", "H2", ["if was_clean == 0 and not", "if not"]),
+  mutant("acquire", "unclean ends are not kept", "H2", [", 'unclean', integer(unclean_ends))", ")"]),
+  mutant("acquire", "the process is not kept", "H2", ["'incarnation', incarnation, ", ""]),
+  mutant("acquire", "nothing was pending", "H2", ["unclean_ends, last_id.inbox}", "unclean_ends, '0-0'}"]),
   mutant("acquire", "the lease of another is not respected", "K2, H4", ["lease_end > now_ms then", "false then"]),
   mutant(
     "acquire",
@@ -187,6 +252,62 @@ export const scriptMutants: readonly ScriptMutant[] = [
     "if highest_ms > now_ms and",
     "if false and",
   ]),
+  mutant(
+    "append",
+    "sends that were taken are taken again",
+    "B9, P2",
+    gone("if last and not is_above(place, last) then return {'taken'} end"),
+  ),
+  mutant(
+    "append",
+    "the place of sends is not kept",
+    "B9, P2",
+    gone("if source then call('HSET', taken_from, source, place) end"),
+  ),
+  mutant(
+    "append",
+    "of the sends of one millisecond the first is taken",
+    "B9, P1",
+    gone(" or (a_ms == b_ms and tonumber(a_seq) > tonumber(b_seq))"),
+  ),
+  mutant("append", "nobody is full", "P7, B1", gone("if #named > 0 then return {'full', named} end")),
+  mutant("append", "who is full is asked after the write", "B1, P2", [
+    "if full_count > 0 and #ARGV[3] > 0 then",
+    "if full_count > 0 and #ARGV[3] > 0 then call('XADD', inbox, '*', 'b', batch)",
+  ]),
+  mutant("append", "it is not told how many are full", "P7", [
+    "inbox_bytes_after, full_count}",
+    "inbox_bytes_after, 0}",
+  ]),
+  mutant(
+    "move-timers",
+    "an epoch that is over moves timers",
+    "P6, S2",
+    gone("if stored_epoch ~= epoch then return {'fenced', stored_epoch} end"),
+  ),
+  mutant("move-timers", "what is due is let go", "P1, B10", ["call('XADD', inbox, '*', 'b', entry)", "'1-1'"]),
+  mutant(
+    "move-timers",
+    "what is due stays due",
+    "B10, P7",
+    gone("call('ZREM', timers, unpack(members, from, math.min(from + UNPACK_MAX - 1, #members)))"),
+  ),
+  mutant(
+    "move-timers",
+    "a repeat is a second entry",
+    "B10",
+    gone("if not is_any_there() then return {'moved', ''} end"),
+  ),
+  mutant("move-timers", "the inbox's bytes are not counted", "P7", [
+    "tonumber(stored[2] or 0) + #entry)",
+    "tonumber(stored[2] or 0))",
+  ]),
+  mutant("move-timers", "the highest id is not kept", "H10", [", 'inbox_last', id)", ")"]),
+  mutant("move-timers", "an inbox behind what was seen is written to", "H10", [
+    "if highest_ms > now_ms and",
+    "if false and",
+  ]),
+  mutant("move-timers", "no timer moves at maxmemory", "B15, P7", ["#!lua flags=allow-oom", "#!lua"], "memory"),
   mutant("commit", "nothing is committed at maxmemory", "B15, P7", ["#!lua flags=allow-oom", "#!lua"], "memory"),
   mutant("acquire", "no shard is taken over at maxmemory", "B15, P7", ["#!lua flags=allow-oom", "#!lua"], "memory"),
   mutant("append", "everything is appended at maxmemory", "B15, P7", ["#!lua\n", "#!lua flags=allow-oom\n"], "memory"),
@@ -276,8 +397,20 @@ export class ScriptHunt {
     try {
       const shard = store.shard(0);
       await shard.acquire({ node: "n", observedEpoch: 0, leaseMs: LEASE_MS });
-      for (const foreign of [at.inbox, at.outbox, at.acks, at.lanes, at.dead, at.ids(key), at.transcript(key)]) {
-        await this.#raw.sadd(foreign, "foreign");
+      for (const foreign of [
+        at.inbox,
+        at.outbox,
+        at.acks,
+        at.lanes,
+        at.dead,
+        at.ids(key),
+        at.transcript(key),
+        at.open,
+        at.full,
+        at.timers,
+        at.waiting(key),
+      ]) {
+        await (foreign === at.full ? this.#raw.set(foreign, "foreign") : this.#raw.sadd(foreign, "foreign"));
         const kind = await kindOf(shard.commit(commit));
         if (kind !== "refused") return `with a foreign type in ${foreign} it is ${kind}`;
         const [record, n] = [await this.#raw.exists(at.record(key)), await this.#raw.hget(at.owner, "n")];
@@ -310,7 +443,7 @@ export class ScriptHunt {
     }
   };
 
-  /** At its limit Redis refuses appends whole, and lets shards be taken over and commits free what is full. */
+  /** At its limit Redis refuses appends whole, lets shards be taken over and commits free what is full, and what is due be handled. */
   readonly #wrongWhenFull = async (patch: Patch | null): Promise<string | null> => {
     const store = new PatchedStore(this.#path, this.#newNamespace(), patch);
     const shard = store.shard(0);
@@ -320,10 +453,11 @@ export class ScriptHunt {
       await this.#raw.config("SET", "maxmemory", 1);
       const said = [
         await kindOf(shard.acquire({ node: "n", observedEpoch: 0, leaseMs: LEASE_MS })),
-        await kindOf(shard.commit({ ...fullCommit(), conversations: [] })),
+        await kindOf(shard.commit(fullCommit())),
+        await kindOf(shard.moveTimers({ epoch: 1, timers: (await shard.readTimers({ count: 1 })).due, entry: bytes })),
         await kindOf(shard.append(bytes, INBOX_BYTES_MAX)),
       ].join(", ");
-      return said === "acquired, applied, refused" ? null : `it says ${said}`;
+      return said === "acquired, applied, moved, refused" ? null : `it says ${said}`;
     } finally {
       await this.#raw.config("SET", "maxmemory", 0);
       store.close();
@@ -355,11 +489,15 @@ const kindOf = (reply: Promise<{ readonly kind: string }>): Promise<string> =>
 function fullCommit(): Commit {
   const bytes = Buffer.from("x");
   const key = conversationKey({ bot: "b", channel: "c", conversation: "c" });
+  const timers = [{ name: "t", generation: 1, atMs: 1 }];
+  const aside = { waiting: [{ id: 1, bytes }], waitingDone: [], open: bytes, timers, full: true };
   return {
     epoch: 1,
     n: 1,
     leaseMs: LEASE_MS,
-    conversations: [{ key, record: bytes, ids: { kind: "append", bytes }, idsTtlMs: LEASE_MS, transcript: [bytes] }],
+    conversations: [
+      { key, record: bytes, ids: { kind: "append", bytes }, idsTtlMs: LEASE_MS, transcript: [bytes], aside },
+    ],
     outbox: bytes,
     inboxDone: [{ ms: 1, seq: 1 }],
     inboxDoneBytes: 1,

@@ -1,9 +1,23 @@
 // Mutants of the store: what a script, Redis or the way to it could do wrong, one thing at a time.
 
+import { decodeWaiting, hashKeyOf } from "../../src/codec/inbox-codec.ts";
+import { decodeRecord, encodeRecord } from "../../src/codec/record-codec.ts";
 import type { ConversationKey } from "../../src/domain/ids.ts";
 import type { EntryId } from "../../src/domain/position.ts";
+import { SLOT_BYTES } from "../../src/domain/recent-ids.ts";
+import type { RecordExtra } from "../../src/domain/record.ts";
+import { timerMember } from "../../src/store/keys.ts";
 import type { MemoryShard } from "../../src/store/memory-store.ts";
-import type { Commit, CommitReply, ShardStore, StoredConversation } from "../../src/store/shard-store.ts";
+import {
+  type AppendOptions,
+  type AsideWrite,
+  type Commit,
+  type CommitReply,
+  SCAN_START,
+  type ShardStore,
+  type StoredConversation,
+} from "../../src/store/shard-store.ts";
+import { SIMULATED_HASH_KEY } from "../../src/testing/simulated-process.ts";
 import type { WorldMutant } from "./mutant.ts";
 import { committing, eachNth, shardWith, storeWith, writing } from "./wrapped-ports.ts";
 
@@ -99,10 +113,10 @@ const inbox: readonly StoreMutant[] = [
         const forgets = eachNth(20);
         let seq = 0;
         return shardWith(shard, {
-          append: async (entry, max) => {
-            if (!forgets()) return shard.append(entry, max);
+          append: async (entry, max, options) => {
+            if (!forgets()) return shard.append(entry, max, options);
             seq += 1;
-            return { kind: "appended", id: { ms: 1, seq }, inboxBytes: 0 };
+            return { kind: "appended", id: { ms: 1, seq }, inboxBytes: 0, full: 0 };
           },
         });
       },
@@ -117,12 +131,12 @@ const inbox: readonly StoreMutant[] = [
         const waits = eachNth(5);
         let held: Uint8Array | null = null;
         return shardWith(shard, {
-          append: async (entry, max) => {
+          append: async (entry, max, options) => {
             if (held === null && waits()) {
               held = entry.slice();
-              return { kind: "appended", id: { ms: 1, seq: 1 }, inboxBytes: 0 };
+              return { kind: "appended", id: { ms: 1, seq: 1 }, inboxBytes: 0, full: 0 };
             }
-            const reply = await shard.append(entry, max);
+            const reply = await shard.append(entry, max, options);
             if (held !== null && reply.kind === "appended") {
               await shard.append(held, max);
               held = null;
@@ -141,10 +155,10 @@ const inbox: readonly StoreMutant[] = [
       wrapShard: (shard) => {
         const rots = eachNth(25);
         return shardWith(shard, {
-          append: (entry, max) => {
+          append: (entry, max, options) => {
             const kept = entry.slice();
             if (rots()) kept[kept.length - 1]! ^= 1;
-            return shard.append(kept, max);
+            return shard.append(kept, max, options);
           },
         });
       },
@@ -159,12 +173,12 @@ const inbox: readonly StoreMutant[] = [
         const falls = eachNth(30);
         let seq = 0;
         return shardWith(shard, {
-          append: (entry, max) => {
-            if (!falls()) return shard.append(entry, max);
+          append: (entry, max, options) => {
+            if (!falls()) return shard.append(entry, max, options);
             seq += 1;
             const id = { ms: 1, seq };
             data.inbox.entries.unshift({ id, bytes: entry.slice() });
-            return Promise.resolve({ kind: "appended", id, inboxBytes: data.inboxBytes });
+            return Promise.resolve({ kind: "appended", id, inboxBytes: data.inboxBytes, full: 0 });
           },
         });
       },
@@ -336,6 +350,203 @@ function loading(
   };
 }
 
+/** A store that keeps the records that it gets without a part of what few of them have. */
+const keepingExtra = (change: (extra: RecordExtra) => RecordExtra): WorldMutant["options"] =>
+  writing((write) => {
+    const { record, botVersion, stateBytes } = decodeRecord(write.record);
+    if (record.extra === null) return write;
+    const extra = change(record.extra);
+    const kept = { ...record, extra: Object.keys(extra).length === 0 ? null : extra };
+    return { ...write, record: encodeRecord(kept, botVersion, stateBytes) };
+  });
+
+/** The same for what it keeps beside the record. */
+const keepingAside = (change: (aside: AsideWrite) => AsideWrite): WorldMutant["options"] =>
+  writing((write) => (write.aside === undefined ? write : { ...write, aside: change(write.aside) }));
+
+const lists: readonly StoreMutant[] = [
+  {
+    name: "what is moved to a waiting list is not kept",
+    breaks: "B1, R1",
+    rules: ["alarm", "lost", "stuck"],
+    options: keepingAside((aside) => ({ ...aside, waiting: [] })),
+  },
+  {
+    name: "what was decided stays on its waiting list",
+    breaks: "R1: unfinished as long as it is there",
+    rules: ["alarm", "stuck", "doubled", "order", "lost"],
+    options: keepingAside((aside) => ({ ...aside, waitingDone: [] })),
+  },
+  {
+    name: "a waiting list is read newest first",
+    breaks: "B1, P3",
+    rules: ["order", "alarm", "lost"],
+    options: {
+      wrapShard: (shard) =>
+        shardWith(shard, { readWaiting: async (key, request) => (await shard.readWaiting(key, request)).toReversed() }),
+    },
+  },
+  {
+    name: "a waiting list is read without its first entry",
+    breaks: "B1, P1",
+    rules: ["alarm", "lost", "order"],
+    options: {
+      wrapShard: (shard) =>
+        shardWith(shard, {
+          readWaiting: async (key, request) => {
+            const entries = await shard.readWaiting(key, request);
+            return request.after === 0 ? entries.slice(1) : entries;
+          },
+        }),
+    },
+  },
+  {
+    name: "the index of the unfinished is not kept",
+    breaks: "R1: nobody goes on with what a process left",
+    rules: ["stuck", "alarm"],
+    options: keepingAside((aside) => ({ ...aside, open: undefined })),
+  },
+  {
+    name: "the index of the unfinished is not found at recovery",
+    breaks: "R1: nobody goes on with what a process left",
+    rules: ["stuck", "alarm"],
+    options: {
+      wrapShard: (shard) => shardWith(shard, { readOpen: () => Promise.resolve({ cursor: SCAN_START, found: [] }) }),
+    },
+  },
+  {
+    name: "an id enters when its message is moved to the list",
+    breaks: "B3: an id enters when its message is decided",
+    rules: ["lost", "state"],
+    options: writing((write) => {
+      const slots = (write.aside?.waiting ?? []).map(({ bytes }) => slotOf(bytes));
+      if (slots.length === 0 || write.ids?.kind === "rewrite") return write;
+      const bytes = Buffer.concat([write.ids?.bytes ?? new Uint8Array(0), ...slots]);
+      return { ...write, ids: { kind: "append", bytes } };
+    }),
+  },
+  {
+    name: "halts are not kept",
+    breaks: "B12, strict: nothing passes a halt",
+    rules: ["order"],
+    options: keepingExtra(({ halt: _halt, ...extra }) => extra),
+  },
+  {
+    name: "what comes next in the outside's order is not kept",
+    breaks: "B8, P3",
+    rules: ["order"],
+    options: keepingExtra(({ order: _order, ...extra }) => extra),
+  },
+  {
+    name: "notices to the bot are not kept",
+    breaks: "B17: a bot that is not told what was set aside",
+    rules: ["lost", "stuck", "alarm"], // one that is open without being there never ends
+    options: keepingExtra(({ notices: _notices, ...extra }) => extra),
+  },
+];
+
+/** As `RecentIds` stores it. */
+function slotOf(listed: Uint8Array): Buffer {
+  const { idHash, bodyHash, position } = decodeWaiting(listed, null, hashKeyOf(SIMULATED_HASH_KEY));
+  const slot = Buffer.alloc(SLOT_BYTES);
+  slot.writeUInt32LE(idHash.lo, 0);
+  slot.writeUInt32LE(idHash.hi, 4);
+  slot.writeUInt32LE(Math.floor(position.entry.ms / 1_000), 8);
+  slot.writeUInt32LE(bodyHash, 12);
+  return slot;
+}
+
+const effects: readonly StoreMutant[] = [
+  {
+    name: "a commit is confirmed before it is written",
+    breaks: "B5, B6: the gate before a step opens too early",
+    rules: ["effect", "state", "lost", "early", "alarm", "fence"],
+    options: {
+      wrapShard: (shard, data) => {
+        let held: Commit | null = null;
+        const late = eachNth(7);
+        return shardWith(shard, {
+          commit: async (commit): Promise<CommitReply> => {
+            const before = held;
+            held = null;
+            if (before !== null && before.n !== commit.n) await shard.commit(before);
+            const mayHold = data.epoch === commit.epoch && data.n === commit.n - 1 && commit.outbox === null;
+            if (!mayHold || !late()) return shard.commit(commit);
+            held = commit;
+            return { kind: "applied", n: commit.n, outboxId: null };
+          },
+        });
+      },
+    },
+  },
+  {
+    name: "results of steps are not kept",
+    breaks: "A6, P2: what was done in the world is done again",
+    rules: ["effect"],
+    options: keepingExtra(({ openTurn, ...extra }) =>
+      openTurn ? { ...extra, openTurn: { ...openTurn, steps: [] } } : extra,
+    ),
+  },
+  {
+    name: "replies that are out in the middle of a turn are not counted",
+    breaks: "A5, P4",
+    rules: ["reply", "state", "doubled"],
+    options: keepingExtra(({ openTurn, ...extra }) =>
+      openTurn ? { ...extra, openTurn: { ...openTurn, repliesOut: 0 } } : extra,
+    ),
+  },
+];
+
+const withoutPlace = ({ from: _place, ...options }: AppendOptions = {}): AppendOptions => options;
+
+const between: readonly StoreMutant[] = [
+  {
+    name: "places taken from other shards are not remembered",
+    breaks: "B9: a send comes twice",
+    rules: ["doubled"],
+    options: {
+      wrapShard: (shard) =>
+        shardWith(shard, { append: (entry, max, options) => shard.append(entry, max, withoutPlace(options)) }),
+    },
+  },
+  {
+    name: "sends to the same shard are left out of the commit",
+    breaks: "B9: a send is lost",
+    rules: ["lost"],
+    options: committing(({ inboxAdd: _sends, ...commit }) => commit),
+  },
+  {
+    name: "due timers are taken away and come nowhere",
+    breaks: "B10, R3",
+    rules: ["stuck", "alarm"],
+    options: {
+      wrapShard: (shard, data) =>
+        shardWith(shard, {
+          moveTimers: (request) => {
+            for (const timer of request.timers) data.timers.delete(timerMember(timer));
+            return shard.moveTimers(request);
+          },
+        }),
+    },
+  },
+  {
+    name: "due timers stay where they are",
+    breaks: "B10: the same page for ever",
+    rules: ["stuck", "alarm"],
+    options: {
+      wrapShard: (shard, data) =>
+        shardWith(shard, {
+          moveTimers: async (request) => {
+            const before = new Map(data.timers);
+            const reply = await shard.moveTimers(request);
+            for (const [member, atMs] of before) data.timers.set(member, atMs);
+            return reply;
+          },
+        }),
+    },
+  },
+];
+
 const replies: readonly StoreMutant[] = [
   {
     name: "a commit that comes again is applied again",
@@ -497,7 +708,9 @@ function recovering(
   };
 }
 
-export const storeMutants: readonly WorldMutant[] = [...ownership, ...inbox, ...records, ...replies].map((mutant) => ({
+const all = [...ownership, ...inbox, ...records, ...lists, ...effects, ...between, ...replies];
+
+export const storeMutants: readonly WorldMutant[] = all.map((mutant) => ({
   ...mutant,
   port: "store",
 }));

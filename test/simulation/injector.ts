@@ -16,12 +16,19 @@ export interface Weather {
   /** Share of the turns that throw, and of those that hang. */
   readonly handler: number;
   readonly hang: number;
+  /** Share of the messages whose handler throws several times, or says that there is no help; and of those that end the process. */
+  readonly poison: number;
+  readonly killer: number;
+  /** Share of the messages with a number that never come, and of those that come late. */
+  readonly missing: number;
+  /** Whether most channels have numbers. */
+  readonly needsNumbers: boolean;
   /** Share of requests and answers between sender and runtime that get lost, come twice or late. */
   readonly network: number;
   readonly wakeUps: number;
 }
 
-const CELLS_PER_SEED = 5;
+const CELLS_PER_SEED = 7;
 /** How often a step passes before its fault strikes, at most. */
 const PASSES_MAX = 6;
 
@@ -39,12 +46,24 @@ export function weatherOf(random: () => number, cells: readonly Cell[]): Weather
   const pick = (...shares: readonly number[]): number => shares[Math.floor(random() * shares.length)]!;
   const has = (...steps: readonly Step[]): boolean => cells.some(({ step }) => steps.includes(step));
   const needsRetries = has("S9 commit lane", "S11 wake-up left", "S12 wake-up claimed", "S16 wake-up finished");
+  const needsNumbers = has("S20 move timers");
+  const needsPoison = has(
+    "S21 commit dead message",
+    "S17 commit notice",
+    "S9 commit halt",
+    "S17 verb",
+    "S22 commit redrive",
+  );
   return {
     store: pick(0, 0.01, 0.04, 0.1),
     delivery: needsRetries ? 0.3 : pick(0, 0.1, 0.3),
     refusal: has("S21 commit dead") ? 0.15 : pick(0, 0, 0.02),
     handler: pick(0, 0.03, 0.1),
     hang: pick(0, 0.005, 0.02),
+    poison: needsPoison ? 0.12 : pick(0, 0.03, 0.08),
+    killer: pick(0, 0, 0.01),
+    missing: needsNumbers ? 0.15 : pick(0, 0.04, 0.1),
+    needsNumbers,
     network: pick(0, 0.05, 0.15),
     wakeUps: pick(0, 0.2, 0.5),
   };

@@ -1,24 +1,53 @@
 // The judge finds what is wrong: histories of real runs are sound, and each corruption of one is found by its rule.
 
 import { beforeAll, describe, expect, test } from "vitest";
-import type { AppliedCommit, ReceivedDelivery, SimulatedHistory } from "./history.ts";
+import { conversationKey, shardOf } from "../../src/domain/ids.ts";
+import type { CommittedTurns, StoreEvent } from "../../src/verify/history.ts";
+import type { AppliedCommit, Effect, ReceivedDelivery, SimulatedHistory } from "./history.ts";
 import { formatViolations, judge, type Rule } from "./judge.ts";
 import { runWorld } from "./world.ts";
 
-let history: SimulatedHistory;
+let history!: SimulatedHistory;
 /** A conversation with at least three replies and five turns. */
 let name: string;
 let replies: readonly ReceivedDelivery[];
 
 beforeAll(async () => {
-  history = (await runWorld(1)).history;
+  for (let seed = 1; !isRich(history); seed += 1) history = (await runWorld(seed)).history;
   const firsts = history.final.records.map(({ conversation }) => firstsOf(conversation));
   replies = firsts.sort((a, b) => b.length - a.length)[0]!;
   name = replies[0]!.conversation;
 });
 
+/** Everything that a corruption needs happens in it. */
+function isRich(found: SimulatedHistory | undefined): boolean {
+  if (found === undefined || judge(found).length > 0) return false;
+  const { final, effects, sends, commits } = found;
+  const texts = new Map<string, number>();
+  for (const { from, conversation } of sends)
+    texts.set(`${from} ${conversation}`, (texts.get(`${from} ${conversation}`) ?? 0) + 1);
+  const journaled = commits.flatMap(({ records }) => records.flatMap(({ journal }) => journal));
+  return final.transcripts.length > 0 && effects.length > 5 && journaled.length > 0 && Math.max(...texts.values()) > 1;
+}
+
 function firstsOf(conversation: string): ReceivedDelivery[] {
   return history.deliveries.filter((each) => each.conversation === conversation && each.isAccepted);
+}
+
+/** Of a process that owned its shard. */
+function ownEffect() {
+  const rulesWith = (effect: Effect): Set<Rule> =>
+    rulesOf({ ...history, effects: [...history.effects, { ...effect, number: 9_999 }] });
+  return history.effects.find((effect) => rulesWith(effect).has("effect"))!;
+}
+
+function journaledEffect(): Effect {
+  const journaled = new Set(history.commits.flatMap(({ records }) => records.flatMap(({ journal }) => journal)));
+  const owners = new Set(history.acquisitions.map(({ by }) => by));
+  const effect = history.effects.findLast(({ number, by }) => journaled.has(number) && owners.has(by))!;
+  const [bot, channel, conversation] = effect.conversation.split(" ") as [string, string, string];
+  const shard = shardOf(conversationKey({ bot, channel, conversation }), history.shards);
+  return { ...effect, by: history.acquisitions.findLast((each) => each.shard === shard)!.by };
 }
 
 const rulesOf = (corrupted: SimulatedHistory): Set<Rule> => new Set(judge(corrupted).map(({ rule }) => rule));
@@ -41,6 +70,14 @@ const withTranscripts = (change: (lines: readonly string[]) => readonly string[]
   },
 });
 
+const withLog = (change: (event: StoreEvent) => StoreEvent): SimulatedHistory => ({
+  ...history,
+  log: { ...history.log, events: history.log.events.map(change) },
+});
+
+const isRecord = (event: StoreEvent): event is CommittedTurns & { record: object } =>
+  event.kind === "committed" && typeof event.record === "object" && event.record !== null;
+
 const withDeliveries = (deliveries: readonly ReceivedDelivery[]): SimulatedHistory => ({ ...history, deliveries });
 
 const mapDelivery = (
@@ -50,7 +87,18 @@ const mapDelivery = (
   withDeliveries(history.deliveries.map((delivery) => (delivery === of ? change(delivery) : delivery)));
 
 const corruptions: readonly [what: string, rule: Rule, corrupt: () => SimulatedHistory][] = [
-  ["an acknowledged message that no turn consumed", "lost", () => withState(({ seen }) => void seen.pop())],
+  [
+    "an acknowledged message that no turn consumed",
+    "lost",
+    () =>
+      withState(
+        ({ seen }) =>
+          void seen.splice(
+            seen.findLastIndex((entry) => entry.startsWith("m")),
+            1,
+          ),
+      ),
+  ],
   [
     "an acknowledged message of a conversation without a record",
     "lost",
@@ -142,13 +190,10 @@ const corruptions: readonly [what: string, rule: Rule, corrupt: () => SimulatedH
   [
     "a chain that is not that of its turns",
     "state",
-    () => ({
-      ...history,
-      final: {
-        ...history.final,
-        records: history.final.records.map((record) => ({ ...record, chain: { lo: 1, hi: 1 } })),
-      },
-    }),
+    () =>
+      withLog((event) =>
+        isRecord(event) ? { ...event, record: { ...event.record, chain: { lo: 1, hi: 1 } } } : event,
+      ),
   ],
   [
     "a record that is gone",
@@ -161,7 +206,10 @@ const corruptions: readonly [what: string, rule: Rule, corrupt: () => SimulatedH
   [
     "a commit that went back to an earlier state",
     "state",
-    () => ({ ...history, commits: [...history.commits, { ...history.commits[0]!, at: 1e9 }] }),
+    () => {
+      const early = history.commits.find(({ records }) => records.some(({ conversation }) => conversation === name))!;
+      return { ...history, commits: [...history.commits, { ...early, at: 1e9 }] };
+    },
   ],
   [
     "a commit under an epoch that is over",
@@ -195,6 +243,59 @@ const corruptions: readonly [what: string, rule: Rule, corrupt: () => SimulatedH
       const from = 1 + Math.max(...history.acquisitions.map(({ epoch }) => epoch));
       const more = Array.from({ length: 9 }, (_, i) => ({ at: 1e9 + i, shard: 0, epoch: from + i, by: `x${i}` }));
       return { ...history, acquisitions: [...history.acquisitions, ...more] };
+    },
+  ],
+  [
+    "a side effect that was made again by the owner that had made it",
+    "effect",
+    () => ({ ...history, effects: [...history.effects, { ...ownEffect(), number: 9_999 }] }),
+  ],
+  [
+    "a side effect that was made again when its result was journaled",
+    "effect",
+    () => ({
+      ...history,
+      effects: [...history.effects, { ...journaledEffect(), number: 9_999, begunAt: 1e8, at: 1e9 }],
+    }),
+  ],
+  [
+    "two side effects under one key",
+    "effect",
+    () => {
+      const [first, second] = history.effects.filter(({ step }) => step === 0);
+      const effects = history.effects.map((effect) => (effect === second ? { ...effect, key: first!.key } : effect));
+      return { ...history, effects };
+    },
+  ],
+  [
+    "a turn that goes by a result that no step had",
+    "effect",
+    () => {
+      const used = history.final.records.flatMap(({ stateJson }) =>
+        [...stateJson.matchAll(/=(\d+)/g)].map(([, n]) => Number(n)),
+      );
+      return { ...history, effects: history.effects.filter(({ number }) => number !== used[0]) };
+    },
+  ],
+  ["a send that never came", "lost", () => ({ ...history, sends: history.sends.slice(1) })],
+  ["a send that came twice", "doubled", () => ({ ...history, sends: [...history.sends, history.sends[0]!] })],
+  [
+    "a send of a turn that never was",
+    "phantom",
+    () => ({ ...history, sends: [...history.sends, { ...history.sends[0]!, text: "send 1 of nobody" }] }),
+  ],
+  ["sends that came in another order", "order", () => ({ ...history, sends: history.sends.toReversed() })],
+  [
+    "a message that left its waiting list undecided, says the store's log",
+    "lost",
+    () => {
+      let hasLeft = false;
+      return withLog((event) => {
+        if (hasLeft || event.kind !== "committed" || !event.aside || event.aside.listed.length === 0) return event;
+        hasLeft = true;
+        const unlisted = [...event.aside.unlisted, ...event.aside.listed.map(({ id }) => id)];
+        return { ...event, aside: { ...event.aside, unlisted } };
+      });
     },
   ],
   ["an alarm of the runtime", "alarm", () => ({ ...history, alarms: ["a shard halted"] })],

@@ -9,30 +9,34 @@
 
 import type { WakeUps } from "../../actors/retry-worker.ts";
 import type { Channel, SendOutcome } from "../../src/channels/channel.ts";
-import { checkBot } from "../../src/check-bot.ts";
 import { decodeDeadLetter } from "../../src/codec/dead-letter-codec.ts";
-import { hashKeyOf } from "../../src/codec/inbox-codec.ts";
+import { decodeInboxEntry, decodeWaiting } from "../../src/codec/inbox-codec.ts";
 import { decodeLaneState, type LaneState } from "../../src/codec/lane-codec.ts";
+import { decodeOpenEntry } from "../../src/codec/open-codec.ts";
 import { decodeOutboxEntry, hasBit } from "../../src/codec/outbox-codec.ts";
 import { decodeRecord } from "../../src/codec/record-codec.ts";
 import { type Config, type ConfigOptions, resolveConfig } from "../../src/config.ts";
-import { type BotDefinition, defineBot } from "../../src/domain/bot.ts";
-import { type ConversationKey, parseConversationKey } from "../../src/domain/ids.ts";
+import type { ExternalOrder } from "../../src/domain/external-order.ts";
+import { type ConversationId, type ConversationKey, parseConversationKey } from "../../src/domain/ids.ts";
 import type { Inbound } from "../../src/domain/message.ts";
 import { formatBorn, formatEntryId } from "../../src/domain/position.ts";
 import { transcriptBotLine } from "../../src/domain/transcript.ts";
 import type { Environment } from "../../src/environment.ts";
+import { severityOf } from "../../src/errors.ts";
 import { type Log, silentLog } from "../../src/log.ts";
 import { MemoryData, type MemoryShard, MemoryStore } from "../../src/store/memory-store.ts";
-import type { AcquireReply, CommitReply, ShardStore, Store } from "../../src/store/shard-store.ts";
+import type { AcquireReply, AppendReply, Commit, ShardStore, Store } from "../../src/store/shard-store.ts";
 import { Scheduler, SimulatedLife } from "../../src/testing/scheduler.ts";
-import { SIMULATED_HASH_KEY, SimulatedProcess } from "../../src/testing/simulated-process.ts";
+import { SimulatedProcess } from "../../src/testing/simulated-process.ts";
 import { SimulatedStore, type StoreCall } from "../../src/testing/simulated-store.ts";
-import { Saboteur } from "../support/saboteur.ts";
+import { Sabotage, Saboteur } from "../support/saboteur.ts";
 import type {
   Acquisition,
   AppliedCommit,
+  ArrivedSend,
   CommittedRecord,
+  CommittedReply,
+  Effect,
   ReceivedDelivery,
   SentMessage,
   SentRequest,
@@ -40,7 +44,8 @@ import type {
 } from "./history.ts";
 import { cellsOf, Injector, type Weather, weatherOf } from "./injector.ts";
 import { type FaultKind, type Stage, type Step, stepsOf } from "./steps.ts";
-import { TRAIL_START, type Trail, walk } from "./trail-bot.ts";
+import { StoreRecorder } from "./store-recorder.ts";
+import { TrailHandlers } from "./trail-handler.ts";
 import { WakeUpQueue } from "./wake-up-queue.ts";
 
 export interface RunReport {
@@ -61,12 +66,15 @@ export interface RunReport {
 
 const NODES = ["a", "b"];
 /** At least; in 4 to 9 conversations. Senders go on as long as the run had fewer events than it should. */
-const MESSAGES = 90;
+const MESSAGES = 30;
 export const EVENTS_MIN = 1_000;
 /** Its replies are sent. */
 const CHANNEL = "far";
 /** Its replies go to the transcript. */
 const NEAR_CHANNEL = "near";
+/** Their messages have numbers: without holes, and with. */
+const COUNTED_CHANNEL = "counted";
+const RISING_CHANNEL = "rising";
 const LEASE_TTL_MS = 1_000;
 const HANDLER_TIMEOUT_MS = 3_000;
 const ANSWER_WITHIN_MS = 2_500;
@@ -107,6 +115,8 @@ interface Sender {
   /** Requests under way. */
   flying: number;
   readonly window: number;
+  /** What the outside numbers its messages with; null for a channel without numbers. */
+  number: { epoch: number; sequence: number } | null;
 }
 
 interface OpenRequest {
@@ -144,7 +154,13 @@ class World {
   readonly #requests: OpenRequest[] = [];
   readonly #deliveries: ReceivedDelivery[] = [];
   readonly #commits: AppliedCommit[] = [];
-  readonly #applied = new Set<string>();
+  readonly #recorder: StoreRecorder;
+  readonly #handlers: TrailHandlers;
+  readonly #orders: Readonly<Record<typeof COUNTED_CHANNEL | typeof RISING_CHANNEL, ExternalOrder>>;
+  readonly #effects: Effect[] = [];
+  readonly #sends: ArrivedSend[] = [];
+  /** An operator resolves what is halted at the end as well. */
+  readonly #isResolved: boolean;
   readonly #acquisitions: Acquisition[] = [];
   readonly #alarms: string[] = [];
 
@@ -168,13 +184,43 @@ class World {
       leaseTtlMs: LEASE_TTL_MS,
       ackDelayMs: this.#pick(0, 20, 200),
       drainMs: 4_000,
-      dedupeMs: this.#pick(30_000, 600_000), // repeats come within seconds
+      dedupeMs: this.#pick(120_000, 600_000), // repeats come within seconds, or when a full list has room again
       residentsMax: this.#pick(2, 1_000),
       drainTurnsMax: this.#pick(1, 64),
       logLevel: "silent",
       repliesMax: 3,
+      spillMs: this.#pick(100, 1_000),
+      suspectGroupMax: this.#pick(2, 64),
       ...(this.#isTight && this.#tightBounds()),
     });
+    this.#isResolved = this.#isTight || this.#random() < 0.6;
+    this.#orders = {
+      [COUNTED_CHANNEL]: {
+        mode: "contiguous",
+        gapTimeoutMs: this.#pick(200, 800),
+        settleMs: 200,
+        maxHeld: this.#pick(2, 64),
+        firstSequence: this.#pick(1, null),
+      },
+      [RISING_CHANNEL]: { mode: "monotonic", settleMs: this.#pick(0, 300), maxHeld: this.#pick(2, 64) },
+    };
+    this.#recorder = new StoreRecorder(this.#data, this.#config.shards);
+    const poison = { maxAttempts: this.#pick(1, 2, 4), poisonMinMs: this.#pick(0, 300, 600_000) };
+    this.#handlers = new TrailHandlers(
+      {
+        scheduler: this.#scheduler,
+        injector: this.#injector,
+        weather: this.#weather,
+        effects: this.#effects,
+        sendsTo: CHANNEL,
+        happened: () => {
+          this.#events += 1;
+        },
+        kill: (life) => this.#strike("kill", life, "killed by its handler"),
+      },
+      HANDLER_TIMEOUT_MS,
+      poison,
+    );
   }
 
   /** P7: bounds that even this little traffic reaches. */
@@ -189,6 +235,11 @@ class World {
       uncommittedTurnsMax: this.#pick(1, 4, 256),
       uncommittedBytesMax: 8 * KIB,
       stateBytesMax: 32 * KIB,
+      mailboxMax: this.#pick(1, 4, 1_024),
+      mailboxBytesMax: this.#pick(8 * KIB, 64 * KIB),
+      waitingMax: this.#pick(4, 20, 1_000),
+      waitingBytesMax: this.#pick(8 * KIB, 64 * KIB),
+      journalBytesMax: 8 * KIB,
       replyBytesMax: 1 * KIB,
       turnReplyBytesMax: 3 * KIB,
       laneBacklogMax: this.#pick(3, 20, 1_000),
@@ -206,6 +257,7 @@ class World {
     this.#scheduler.schedule("start", this.#random() * 300, () => this.#start("b"));
     this.#makeSenders();
     this.#planFaults();
+    this.#operateSoon();
     const areSent = await this.#scheduler.until(() => this.#areSent && this.#isPast(startMs), SENT_WITHIN_MS);
     if (!areSent) this.#alarms.push(`not all was acknowledged within ${SENT_WITHIN_MS} ms`);
     this.#mend();
@@ -250,8 +302,8 @@ class World {
         return saboteur;
       },
       onExit: () => this.#exited(process, saboteur),
-      bots: (life) => [this.#bot("strict", life), this.#bot("available", life)],
-      channels: (life) => [this.#options.wrapChannel?.(this.#channel(life)) ?? this.#channel(life), nearChannel],
+      bots: (life) => [this.#handlers.bot("strict", life), this.#handlers.bot("available", life)],
+      channels: (life) => [...this.#sendingChannels(life), nearChannel],
       wakeUps: (life, shard, ring) => {
         const port = this.#queue(shard).port(life, ring);
         return this.#options.wrapWakeUps?.(port) ?? port;
@@ -327,48 +379,13 @@ class World {
     return log;
   }
 
-  #bot(ordering: "strict" | "available", life: SimulatedLife): BotDefinition {
-    const bot = defineBot<Trail>({
-      name: ordering,
-      version: 1,
-      ordering,
-      handlerTimeoutMs: HANDLER_TIMEOUT_MS,
-      initialState: () => TRAIL_START,
-      onMessage: (state, message, ctx) => {
-        const turn = (): Trail | Promise<Trail> => {
-          if (this.#injector.strikes("handler threw", this.#weather.handler))
-            throw new Error("the handler's own failure");
-          const { state: after, claims } = walk(state, message);
-          this.#reached("S8 handler end", "before", life);
-          if (life.isDead) return never();
-          for (const claim of claims) ctx.reply(JSON.stringify(claim));
-          this.#scheduler.afterwards(() => this.#reached("S8 handler end", "after", life));
-          return after;
-        };
-        this.#reached("S7 handler start", "before", life);
-        if (life.isDead) return never();
-        this.#events += 1;
-        this.#scheduler.afterwards(() => this.#reached("S7 handler start", "after", life));
-        const hangs = this.#injector.strikes("handler hung", this.#weather.hang);
-        if (hangs && this.#random() < 0.3) return never();
-        if (!hangs && this.#random() < 0.6) return turn();
-        /** A late one comes when nobody waits for it any more. */
-        const takesMs = hangs ? HANDLER_TIMEOUT_MS * (1 + this.#random()) : this.#random() * 200;
-        return new Promise<Trail>((resolve, reject) => {
-          life.schedule("handler goes on", takesMs, () => {
-            try {
-              resolve(turn());
-            } catch (error) {
-              reject(error as Error);
-            }
-          });
-        });
-      },
-    });
-    return checkBot(bot, "bot");
-  }
-
   // --- the far end ------------------------------------------------------------------------------------------------------
+
+  #sendingChannels(life: SimulatedLife): Channel[] {
+    const far = this.#options.wrapChannel?.(this.#channel(life)) ?? this.#channel(life);
+    const numbered = Object.entries(this.#orders).map(([name, order]): Channel => ({ ...far, name, order }));
+    return [far, ...numbered];
+  }
 
   #channel(life: SimulatedLife): Channel {
     return {
@@ -434,10 +451,13 @@ class World {
     const perConversation = Math.ceil(MESSAGES / conversations);
     for (let i = 0; i < conversations; i += 1) {
       const bot = this.#random() < 0.5 ? "strict" : "available";
-      const channel = this.#random() < 0.25 ? NEAR_CHANNEL : CHANNEL;
+      const channel = this.#weather.needsNumbers
+        ? this.#pick(CHANNEL, COUNTED_CHANNEL, COUNTED_CHANNEL, RISING_CHANNEL)
+        : this.#pick(NEAR_CHANNEL, CHANNEL, CHANNEL, COUNTED_CHANNEL, RISING_CHANNEL);
+      const number = channel === COUNTED_CHANNEL || channel === RISING_CHANNEL ? { epoch: 0, sequence: 0 } : null;
       const to = { bot, channel, conversation: `c${i}` };
       const window = this.#random() < 0.5 ? 1 : 3;
-      const sender: Sender = { to, name: nameOf(to), left: perConversation, sent: 0, flying: 0, window };
+      const sender: Sender = { to, name: nameOf(to), left: perConversation, sent: 0, flying: 0, window, number };
       this.#senders.push(sender);
       this.#sendSoon(sender);
     }
@@ -487,13 +507,56 @@ class World {
     return Array.from({ length: count }, () => this.#newMessage(sender));
   }
 
+  /** What the outside numbers its next message with. Some never come, some come when those behind them have long come. */
+  #nextNumber(sender: Sender): Pick<Inbound, "sequence" | "epoch"> {
+    const { number } = sender;
+    if (number === null) return {};
+    const { missing } = this.#weather;
+    if (this.#injector.strikes("numbers began anew", missing / 6)) {
+      number.epoch += 1;
+      number.sequence = 0;
+    }
+    if (this.#injector.strikes("number missing", missing)) number.sequence += 1;
+    if (sender.to.channel === RISING_CHANNEL) number.sequence += Math.floor(this.#random() * 3);
+    number.sequence += 1;
+    if (this.#injector.strikes("number late", missing)) {
+      this.#sendLate(sender, { ...number });
+      number.sequence += 1;
+    }
+    return { sequence: number.sequence, ...(number.epoch > 0 && { epoch: number.epoch }) };
+  }
+
+  #sendLate(sender: Sender, number: Pick<Inbound, "sequence" | "epoch">): void {
+    const message = this.#message(sender, number);
+    sender.flying += 1;
+    this.#scheduler.schedule("late sender", this.#random() * 5_000, () => {
+      const { id } = message;
+      const request: OpenRequest = {
+        conversation: sender.name,
+        ids: [id],
+        firstSentAt: this.#scheduler.count,
+        ackedAt: null,
+      };
+      this.#requests.push(request);
+      this.#attempt([message], () => {
+        request.ackedAt = this.#scheduler.count;
+        sender.flying -= 1;
+        this.#sendSoon(sender);
+      });
+    });
+  }
+
   #newMessage(sender: Sender): Inbound {
+    return this.#message(sender, this.#nextNumber(sender));
+  }
+
+  #message(sender: Sender, number: Pick<Inbound, "sequence" | "epoch">): Inbound {
     sender.sent += 1;
     const id = `m${sender.sent}`;
     const padding = this.#isTight ? " and more".repeat(Math.floor(this.#random() * PADDING_MAX)) : "";
     const text = `text ${Math.floor(this.#random() * 1_000)}${padding}`;
     this.#messages.push({ conversation: sender.name, id, text });
-    return { to: sender.to, id, text };
+    return { to: sender.to, id, text, ...number };
   }
 
   /** One try; without a 2xx within its time another one follows, and after a 2xx sometimes a needless one. */
@@ -553,6 +616,31 @@ class World {
   }
 
   // --- faults -----------------------------------------------------------------------------------------------------------
+
+  /** An operator looks after what is halted and what became a dead letter, through one of the processes. */
+  #operateSoon(): void {
+    const mayResolve = this.#injector.isOn || this.#isResolved;
+    if (mayResolve) this.#scheduler.schedule("operator", 200 + this.#random() * 800, () => void this.#operate());
+  }
+
+  async #operate(): Promise<void> {
+    this.#operateSoon();
+    const living = [...this.#processes.values()].filter(({ life }) => !life.isDead && !life.isPaused);
+    const operations = living[Math.floor(this.#random() * living.length)]?.operations;
+    if (!operations) return;
+    const all = { selection: { kind: "where", where: [] }, limit: 20, dryRun: false, by: "operator" } as const;
+    try {
+      const verb = this.#random() < 0.5 ? "retry" : "skip";
+      const { done } = await operations.resolve({ ...all, verb });
+      for (const { reason } of done) this.#injector.count(`operator ${verb} ${reason}`);
+      if (!this.#injector.isOn || this.#random() < 0.5) return;
+      const redriven = await operations.redrive(all);
+      for (const _letter of redriven.done) this.#injector.count("operator redrive");
+    } catch (error) {
+      const isAnswered = error instanceof Sabotage || severityOf(error) !== "crash"; // with 500 or 503; and asks again
+      if (!isAnswered) throw error;
+    }
+  }
 
   #planFaults(): void {
     const count = Math.floor(this.#random() * 5) + (this.#wantsReleases ? 3 : 0);
@@ -673,37 +761,76 @@ class World {
 
   #executed(call: StoreCall, result: unknown, by: string): void {
     const at = this.#scheduler.count;
-    const { shard } = call;
-    if (call.name === "acquire") {
+    const { shard, name, args } = call;
+    const isNewCommit = this.#recorder.executed(at, call, result);
+    if (name === "acquire") {
       const reply = result as AcquireReply;
       if (reply.kind === "acquired") this.#acquisitions.push({ at, shard, epoch: reply.epoch, by });
-      return;
-    }
-    const { commit } = call;
-    if (commit === null || (result as CommitReply).kind !== "applied") return;
-    const { epoch, n } = commit;
-    const name = `${shard} ${epoch} ${n}`;
-    if (this.#applied.has(name)) return;
-    this.#applied.add(name);
-    const records = commit.conversations.map(({ key, record }) => committed(key, record));
+    } else if (name === "append") {
+      if ((result as AppendReply).kind === "appended") this.#arrived(args[0] as Uint8Array, at);
+    } else if (isNewCommit) this.#applied(call.commit!, shard, by, at);
+  }
+
+  #applied(commit: Commit, shard: number, by: string, at: number): void {
+    const { epoch, n, conversations, outbox, inboxAdd } = commit;
+    if (inboxAdd !== undefined) this.#arrived(inboxAdd, at);
+    const records = conversations.map(({ key, record }) => committed(key, record));
+    const lines = conversations.flatMap(({ key, transcript }) =>
+      transcript.map((line) => ({
+        conversation: nameOf(parseConversationKey(key)),
+        line: Buffer.from(line).toString(),
+      })),
+    );
     const dead = commit.dead.flatMap(deadReply);
-    this.#commits.push({ at, shard, epoch, n, by, records, dead });
+    const deadMessages = commit.dead.flatMap(deadMessage);
+    this.#commits.push({ at, shard, epoch, n, by, records, replies: repliesIn(outbox), lines, deadMessages, dead });
+  }
+
+  /** What turns sent, among what came into an inbox. */
+  #arrived(entry: Uint8Array, at: number): void {
+    const bytes = Buffer.from(entry.buffer, entry.byteOffset, entry.byteLength);
+    if (!bytes.includes('"from"')) return;
+    const { messages } = decodeInboxEntry(bytes, { id: { ms: 0, seq: 0 }, bytes: 0, undecided: 0 }, NO_HASH_KEY);
+    for (const message of messages) {
+      if (message.kind !== "message" || message.extra?.from === undefined || message.extra.redrives !== undefined)
+        continue;
+      const { key, id, text, extra } = message;
+      const conversation = nameOf(parseConversationKey(key));
+      this.#sends.push({ conversation, id, text, from: nameOf(extra.from!), at });
+    }
   }
 
   #history(): SimulatedHistory {
     const shards = [...this.#data.shards.values()];
+    this.#recorder.end();
     return {
-      hashKey: hashKeyOf(SIMULATED_HASH_KEY),
+      conversations: new Map<string, ConversationId>(this.#senders.map(({ name, to }) => [name, to])),
+      shards: this.#config.shards,
+      ordered: [COUNTED_CHANNEL, RISING_CHANNEL],
+      contiguous: [COUNTED_CHANNEL],
+      log: this.#recorder,
+      sends: this.#sends,
+      effects: this.#effects,
       transcribed: this.#senders.filter(({ to }) => to.channel === NEAR_CHANNEL).map(({ name }) => name),
       messages: this.#messages,
       requests: this.#requests satisfies readonly SentRequest[],
       deliveries: this.#deliveries,
       commits: this.#commits,
       acquisitions: this.#acquisitions,
+      sabotaged: [...this.#saboteurs].flatMap(([{ life }, { struck }]) => (struck.length > 0 ? [life.name] : [])),
       mendedAt: this.#mendedAt,
       alarms: this.#alarms,
       final: {
         inboxEntries: shards.reduce((sum, { inbox }) => sum + inbox.entries.length, 0),
+        deadMessages: shards.flatMap(({ dead }) => dead.entries.flatMap(({ bytes }) => deadMessage(bytes))),
+        waiting: shards.flatMap(({ waitingLists }) =>
+          Array.from(waitingLists, ([key, { entries }]) =>
+            entries.map(({ bytes }) => ({
+              conversation: nameOf(parseConversationKey(key)),
+              id: decodeWaiting(bytes, null, NO_HASH_KEY).id,
+            })),
+          ).flat(),
+        ),
         undelivered: this.#undelivered(),
         dead: shards.flatMap(({ dead }) => dead.entries.flatMap(({ bytes }) => deadReply(bytes))),
         haltedLanes: this.#lanes("halted"),
@@ -740,10 +867,14 @@ class World {
     );
   }
 
-  /** Z3: what is left waits at a lane that is halted, which needs an operator. */
+  /** Z3: what is left waits at a conversation or a lane that is halted, which needs an operator. */
   get #isDrained(): boolean {
     const shards = [...this.#data.shards.values()];
-    if (shards.some(({ inbox }) => inbox.entries.length > 0)) return false;
+    if (shards.some(({ inbox, timers }) => inbox.entries.length + timers.size > 0)) return false;
+    for (const { open } of shards) {
+      for (const entry of open.values())
+        if (decodeOpenEntry(entry).state !== "halted" || this.#isResolved) return false;
+    }
     if (shards.every(({ outbox }) => outbox.entries.length === 0)) return true;
     const halted = new Set(this.#lanes("halted").map(({ conversation }) => conversation));
     if (halted.size === 0) return false;
@@ -755,8 +886,8 @@ class World {
       .filter(({ life }) => !life.isDead)
       .map((process) => `${process.life.name}: ${process.notReady ?? "ready"}`);
     const shards = [...this.#data.shards].map(
-      ([i, { inbox, outbox, node, epoch, lanes }]) =>
-        `shard ${i}: inbox ${inbox.entries.length}, outbox ${outbox.entries.length}, lanes ${lanes.size}, ${node} ${epoch}`,
+      ([i, { inbox, outbox, node, epoch, lanes, timers, open }]) =>
+        `shard ${i}: inbox ${inbox.entries.length}, outbox ${outbox.entries.length}, lanes ${lanes.size}, timers ${[...timers.keys()].join(" ")}, open ${[...open].map(([key, entry]) => `${key} ${Buffer.from(entry)}`).join(" ")}, ${node} ${epoch}`,
     );
     return [...processes, ...shards].join("; ");
   }
@@ -804,21 +935,42 @@ const nearChannel: Channel = {
   send: async () => ({ kind: "terminal", reason: "nothing of this channel is sent" }),
 };
 
-/** One for each that waits: what waits for a promise is kept as long as the promise. */
-const never = (): Promise<never> => new Promise(() => undefined);
+const NO_HASH_KEY = { lo: 0, hi: 0 };
 
-const nameOf = ({ bot, conversation }: Inbound["to"]): string => `${bot} ${conversation}`;
+const nameOf = ({ bot, channel, conversation }: ConversationId): string => `${bot} ${channel} ${conversation}`;
 
-/** Of a dead letter; none for a message that could not be read. */
+/** Of a dead letter; none for a message. */
 function deadReply(letter: Uint8Array): { conversation: string; sequence: number }[] {
-  const { bot, conversation, outSeq } = decodeDeadLetter(letter);
-  if (bot === null || conversation === null || outSeq === null) return [];
-  return [{ conversation: `${bot} ${conversation}`, sequence: outSeq }];
+  const { bot, channel, conversation, outSeq } = decodeDeadLetter(letter);
+  if (bot === null || channel === null || conversation === null || outSeq === null) return [];
+  return [{ conversation: nameOf({ bot, channel, conversation }), sequence: outSeq }];
+}
+
+function deadMessage(letter: Uint8Array): { conversation: string; id: string }[] {
+  const { direction, reason, payload } = decodeDeadLetter(letter);
+  if (direction !== "in" || reason === "notice") return [];
+  const { key, id } = decodeWaiting(payload, null, NO_HASH_KEY);
+  return [{ conversation: nameOf(parseConversationKey(key)), id }];
+}
+
+function repliesIn(outbox: Uint8Array | null): CommittedReply[] {
+  if (outbox === null) return [];
+  return decodeOutboxEntry(Buffer.from(outbox)).replies.flatMap((reply) => {
+    const id = reply === null ? null : parseConversationKey(reply.key);
+    if (reply === null || id === null || id.channel.startsWith("!")) return [];
+    return [{ conversation: nameOf(id), sequence: reply.outSeq, body: Buffer.from(reply.body).toString() }];
+  });
 }
 
 function committed(key: ConversationKey, bytes: Uint8Array): CommittedRecord {
   const { record, stateBytes } = decodeRecord(bytes);
-  const { seq, outSeq, born, chain } = record;
-  const stateJson = Buffer.from(stateBytes).toString();
-  return { conversation: nameOf(parseConversationKey(key)), seq, outSeq, born: formatBorn(born), chain, stateJson };
+  const { seq, outSeq, born, extra } = record;
+  return {
+    conversation: nameOf(parseConversationKey(key)),
+    seq,
+    outSeq,
+    born: formatBorn(born),
+    stateJson: Buffer.from(stateBytes).toString(),
+    journal: extra?.openTurn?.steps.map(({ result }) => Number(result)) ?? [],
+  };
 }

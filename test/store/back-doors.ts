@@ -18,6 +18,8 @@ export interface StoreBackDoors {
   /** What is left of its life, ms; null if it has no end or is not there. */
   idsTtlMs(shard: number, key: ConversationKey): Promise<number | null>;
   transcriptTtlMs(shard: number, key: ConversationKey): Promise<number | null>;
+  /** Whether there is a key for it, be it empty. */
+  hasWaitingList(shard: number, key: ConversationKey): Promise<boolean>;
 }
 
 export function memoryBackDoors(data: MemoryData): StoreBackDoors {
@@ -26,6 +28,7 @@ export function memoryBackDoors(data: MemoryData): StoreBackDoors {
   return {
     idsTtlMs: async (shard, key) => left(data.shard(shard).ids.get(key)?.expiresAtMs),
     transcriptTtlMs: async (shard, key) => left(data.shard(shard).transcripts.get(key)?.expiresAtMs),
+    hasWaitingList: async (shard, key) => data.shard(shard).waitingLists.has(key),
     loseStream: async (shard, stream) => {
       data.shard(shard)[stream] = new MemoryStream();
     },
@@ -36,7 +39,7 @@ export function memoryBackDoors(data: MemoryData): StoreBackDoors {
       const owner = data.shard(shard);
       if (to !== "nothing") owner.n = to.n;
       else
-        for (const field of ["node", "epoch", "n", "leaseEndMs"] as const)
+        for (const field of ["node", "incarnation", "epoch", "n", "leaseEndMs", "uncleanEnds"] as const)
           Object.assign(owner, { [field]: new MemoryShard()[field] });
     },
   };
@@ -50,6 +53,7 @@ export function redisBackDoors(raw: Redis, ns: string): StoreBackDoors {
   return {
     idsTtlMs: (shard, key) => left(shardKeys(ns, shard).ids(key)),
     transcriptTtlMs: (shard, key) => left(shardKeys(ns, shard).transcript(key)),
+    hasWaitingList: async (shard, key) => (await raw.exists(shardKeys(ns, shard).waiting(key))) === 1,
     loseStream: async (shard, stream) => {
       await raw.del(shardKeys(ns, shard)[stream]);
     },

@@ -12,12 +12,13 @@ import {
 } from "../../src/store/shard-store.ts";
 import { clockPasses } from "../support/clock-passes.ts";
 import type { StoreBackDoors } from "./back-doors.ts";
+import { asideConformance } from "./conformance-aside.ts";
 
 /** One implementation, with back doors that the port has not. */
 export interface StoreHarness extends StoreBackDoors {
   readonly store: Store;
-  /** Everything that is stored, as comparable text. */
-  dump(): Promise<string>;
+  /** Everything that is stored of the shard and of what the namespace is made of, as comparable text. */
+  dump(shard: number): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -80,9 +81,9 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
       return reply.id;
     }
     async function changesNothing<Reply>(call: () => Promise<Reply>): Promise<Reply> {
-      const before = await harness.dump();
+      const before = await harness.dump(shardNumber);
       const reply = await call();
-      expect(await harness.dump()).toBe(before);
+      expect(await harness.dump(shardNumber)).toBe(before);
       return reply;
     }
 
@@ -111,12 +112,15 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
           clean: true,
           inboxBytes: 0,
           deadLetters: { count: 0, bytes: 0 },
+          uncleanEnds: 0,
         });
         expect(await shard.acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS })).toEqual({
           kind: "acquired",
           epoch: 1,
           wasClean: true,
           inboxBytes: 0,
+          uncleanEnds: 0,
+          inboxLast: ENTRY_ZERO,
         });
         const owner = await shard.owner();
         expect(owner).toMatchObject({ node: "a", epoch: 1, n: 0, clean: false });
@@ -298,6 +302,7 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
           clean: true,
           inboxBytes: 1,
           deadLetters: { count: 0, bytes: 0 },
+          uncleanEnds: 0,
         });
       });
 
@@ -660,6 +665,21 @@ export function storeConformance(name: string, makeHarness: () => Promise<StoreH
         }
         for (const { key: name } of stay) expect(names).toContain(name);
       });
+    });
+
+    asideConformance({
+      get harness() {
+        return harness;
+      },
+      get shard() {
+        return shard;
+      },
+      get shardNumber() {
+        return shardNumber;
+      },
+      acquired,
+      appended,
+      changesNothing,
     });
 
     test("conversation ids of any kind are stored under keys of their own", async () => {

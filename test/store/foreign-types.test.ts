@@ -9,6 +9,7 @@ import { RedisStore } from "../../src/store/redis-store.ts";
 import type { Commit } from "../../src/store/shard-store.ts";
 import { RedisServer } from "../support/redis-server.ts";
 import { bytes, emptyCommit, key, LEASE_MS, write } from "./conformance.ts";
+import { aside as asideOf } from "./conformance-aside.ts";
 
 const NS = "foreign";
 const CORRUPT = { code: "ERR_STORE_CORRUPT", retryable: false };
@@ -59,6 +60,8 @@ async function failsWithoutAWrite(call: () => Promise<unknown>): Promise<void> {
   expect(await dump()).toBe(before);
 }
 
+const aside = (parts: Parameters<typeof asideOf>[1]) => asideOf("c", parts);
+
 /** Touches every key that a commit can touch. */
 async function fullCommit(): Promise<Commit> {
   const s = store.shard(shard);
@@ -71,7 +74,18 @@ async function fullCommit(): Promise<Commit> {
   return {
     ...emptyCommit(1, 2),
     conversations: names.map((name) =>
-      write(name, `record of ${name}`, { ids, idsTtlMs: 1_000, transcript: [bytes("l")] }),
+      write(name, `record of ${name}`, {
+        ids,
+        idsTtlMs: 1_000,
+        transcript: [bytes("l")],
+        aside: {
+          waiting: [{ id: 1, bytes: bytes("m") }],
+          waitingDone: [2],
+          open: bytes("open"),
+          timers: [{ name: "t", generation: 1, atMs: 5 }],
+          full: true,
+        },
+      }),
     ),
     outbox: bytes("more replies"),
     inboxDone: [appended.id],
@@ -83,6 +97,9 @@ async function fullCommit(): Promise<Commit> {
       { key: key("c2"), state: null },
     ],
     dead: [bytes("letter")],
+    deadDone: [{ ms: 1, seq: 1 }],
+    inboxAdd: bytes("sent"),
+    headsThrough: true,
   };
 }
 
@@ -97,6 +114,11 @@ const places: readonly (readonly [name: string, type: string, at: (keys: ShardKe
   ["last ids", "string", (k) => k.ids(key("c49"))],
   ["first transcript", "stream", (k) => k.transcript(key("c0"))],
   ["last transcript", "stream", (k) => k.transcript(key("c49"))],
+  ["open", "hash", (k) => k.open],
+  ["full", "set", (k) => k.full],
+  ["timers", "zset", (k) => k.timers],
+  ["first waiting list", "stream", (k) => k.waiting(key("c0"))],
+  ["last waiting list", "stream", (k) => k.waiting(key("c49"))],
 ];
 
 describe.each(places)("a foreign type in place of the %s", (_, type, at) => {
@@ -119,13 +141,59 @@ test("a record of a foreign type is written over, whole", async () => {
   expect(await raw.get(at)).toBe("record of c3");
 });
 
-test.each(["inbox", "owner"] as const)("append fails before any write: %s", async (name) => {
-  await plant(shardKeys(NS, shard)[name], name === "inbox" ? "stream" : "hash");
-  await failsWithoutAWrite(() => store.shard(shard).append(bytes("x"), 100));
+const typeOf = { inbox: "stream", outbox: "stream", owner: "hash", full: "set", from: "hash", timers: "zset" } as const;
+
+/** That a commit removes from only, or adds to only, is looked at before its first write as well. */
+const halves: readonly (readonly [
+  name: string,
+  at: (keys: ShardKeys) => string,
+  type: string,
+  parts: Partial<Commit>,
+])[] = [
+  [
+    "waiting",
+    (k) => k.waiting(key("c")),
+    "stream",
+    { conversations: [aside({ waiting: [{ id: 1, bytes: bytes("m") }] })] },
+  ],
+  ["waitingDone", (k) => k.waiting(key("c")), "stream", { conversations: [aside({ waitingDone: [1] })] }],
+  ["open", (k) => k.open, "hash", { conversations: [aside({ open: null })] }],
+  ["full", (k) => k.full, "set", { conversations: [aside({ full: false })] }],
+  [
+    "timers",
+    (k) => k.timers,
+    "zset",
+    { conversations: [aside({ timers: [{ name: "t", generation: 1, atMs: null }] })] },
+  ],
+  ["deadDone", (k) => k.dead, "stream", { deadDone: [{ ms: 1, seq: 1 }] }],
+  ["inboxAdd", (k) => k.inbox, "stream", { inboxAdd: bytes("sent") }],
+];
+
+test.each(halves)("a commit with nothing but %s fails before any write", async (_, at, type, parts) => {
+  await store.shard(shard).acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS });
+  await plant(at(shardKeys(NS, shard)), type);
+  await failsWithoutAWrite(() => store.shard(shard).commit({ ...emptyCommit(1, 1), ...parts }));
+});
+
+test.each(["inbox", "owner", "full", "from"] as const)("append fails before any write: %s", async (name) => {
+  await plant(shardKeys(NS, shard)[name], typeOf[name]);
+  const options = { conversations: [key("c")], from: { shard: 3, place: { ms: 1, seq: 1 } } };
+  await failsWithoutAWrite(() => store.shard(shard).append(bytes("x"), 100, options));
+});
+
+test.each(["inbox", "owner", "timers"] as const)("move-timers fails before any write: %s", async (name) => {
+  const s = store.shard(shard);
+  const timer = { name: "t", generation: 1 };
+  await s.acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS });
+  await s.commit({ ...emptyCommit(1, 1), conversations: [aside({ timers: [{ ...timer, atMs: 5 }] })] });
+  await plant(shardKeys(NS, shard)[name], typeOf[name]);
+  await failsWithoutAWrite(() =>
+    s.moveTimers({ epoch: 1, timers: [{ ...timer, key: key("c") }], entry: bytes("due") }),
+  );
 });
 
 test.each(["inbox", "outbox", "owner"] as const)("acquire fails before any write: %s", async (name) => {
-  await plant(shardKeys(NS, shard)[name], name === "owner" ? "hash" : "stream");
+  await plant(shardKeys(NS, shard)[name], typeOf[name]);
   await failsWithoutAWrite(() => store.shard(shard).acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS }));
 });
 

@@ -10,15 +10,15 @@ function memoryHarness(): StoreHarness {
   const { data } = store;
   return {
     store,
-    dump: async () => JSON.stringify([data.meta, [...data.shards]], plain),
+    dump: async (shard) => JSON.stringify([data.meta, data.shard(shard)], plain),
     ...memoryBackDoors(data),
     close: () => store.close(),
   };
 }
 
-/** Maps and bytes as plain values; waiting reads are no data. */
+/** Maps, sets and bytes as plain values; waiting reads are no data. */
 function plain(name: string, value: unknown): unknown {
   if (name === "waiting") return undefined;
-  if (value instanceof Map) return [...value].sort();
+  if (value instanceof Map || value instanceof Set) return [...value].sort();
   return value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value;
 }

@@ -13,7 +13,8 @@ import { connectionOptions, type RedisAddress } from "../../src/store/redis-conn
 import { RedisStore } from "../../src/store/redis-store.ts";
 import { RedisProxy } from "../support/redis-proxy.ts";
 import { RedisServer } from "../support/redis-server.ts";
-import { bytes, emptyCommit, write } from "./conformance.ts";
+import { bytes, emptyCommit, key, write } from "./conformance.ts";
+import { aside } from "./conformance-aside.ts";
 
 const NS = "faults";
 const TIMEOUT_MS = 600;
@@ -230,6 +231,28 @@ describe("Redis refuses", () => {
     expect(await raw.xlen(shardKeys(NS, 1).inbox)).toBe(1);
   });
 
+  test("B15: at maxmemory what has to wait is moved aside, due timers move, and sends of others stay where they are", async () => {
+    const store = await openStore();
+    const epoch = await acquired(store);
+    await raw.config("SET", "maxmemory", "1mb");
+    const shard = store.shard(1);
+    const large = bytes("x".repeat(100_000));
+    const parts = {
+      waiting: [{ id: 1, bytes: large }],
+      open: bytes("o"),
+      timers: [{ name: "t", generation: 1, atMs: 5 }],
+      full: true,
+    };
+    const commit = { ...emptyCommit(epoch, 1), conversations: [aside("c", parts)], inboxAdd: large };
+    expect(await shard.commit(commit)).toMatchObject({ kind: "applied" });
+    const { due } = await shard.readTimers({ count: 10 });
+    expect(await shard.moveTimers({ epoch, timers: due, entry: large })).toMatchObject({ kind: "moved", id: {} });
+    const from = { shard: 2, place: { ms: 1, seq: 1 } };
+    await expect(shard.append(bytes("a"), 1_000_000, { from })).rejects.toBeInstanceOf(StoreNotReadyError);
+    await raw.config("SET", "maxmemory", 0);
+    expect(await shard.append(bytes("a"), 1_000_000, { from })).toMatchObject({ kind: "appended", full: 1 });
+  });
+
   test("B15: at maxmemory a shard can be taken over, so that commits can free what is full", async () => {
     const store = await openStore();
     await store.openNamespace({ shards: 1, hashKey: new Uint8Array(8) });
@@ -289,18 +312,28 @@ describe("Redis refuses", () => {
     expect(await store.shard(1).commit(commit)).toEqual({ kind: "applied", n: 1, outboxId: id });
   });
 
-  test.each(["append", "pexpire", "xinfo"])(
-    "an ACL without %s is refused at the start, before a commit could fail half-way",
-    async (command) => {
-      const store = await openStore();
-      await raw.acl("SETUSER", "default", `-${command}`);
-      await expect(store.openNamespace({ shards: 1, hashKey: new Uint8Array(8) })).rejects.toMatchObject({
-        code: "ERR_STORE_UNSAFE",
-        message: expect.stringContaining(command.toUpperCase()),
-      });
-      expect(await raw.keys("*")).toEqual([]);
-    },
-  );
+  test.each([
+    "append",
+    "pexpire",
+    "xinfo",
+    "del",
+    "sadd",
+    "scard",
+    "smismember",
+    "srem",
+    "xlen",
+    "zadd",
+    "zmscore",
+    "zrem",
+  ])("an ACL without %s is refused at the start, before a commit could fail half-way", async (command) => {
+    const store = await openStore();
+    await raw.acl("SETUSER", "default", `-${command}`);
+    await expect(store.openNamespace({ shards: 1, hashKey: new Uint8Array(8) })).rejects.toMatchObject({
+      code: "ERR_STORE_UNSAFE",
+      message: expect.stringContaining(command.toUpperCase()),
+    });
+    expect(await raw.keys("*")).toEqual([]);
+  });
 
   test("an ACL user with just what is needed will do", async () => {
     const rights =
@@ -311,9 +344,26 @@ describe("Redis refuses", () => {
     const epoch = await acquired(store);
     const conversations = [
       write("c", "r", { ids: { kind: "append", bytes: bytes("x") }, idsTtlMs: 5, transcript: [bytes("l")] }),
+      aside("d", {
+        waiting: [{ id: 1, bytes: bytes("m") }],
+        waitingDone: [1],
+        open: bytes("o"),
+        timers: [{ name: "t", generation: 1, atMs: 5 }],
+        full: true,
+      }),
     ];
     const commit = { ...emptyCommit(epoch, 1), conversations, outbox: bytes("r"), dead: [bytes("d")] };
     expect(await store.shard(1).commit(commit)).toMatchObject({ kind: "applied" });
+    const removed = aside("d", { open: null, timers: [{ name: "u", generation: 1, atMs: null }], full: false });
+    const { due } = await store.shard(1).readTimers({ count: 1 });
+    const dead = await store.shard(1).readDeadLetters({ after: ENTRY_ZERO, count: 1 });
+    const second = { conversations: [removed], deadDone: dead.map(({ id }) => id), inboxAdd: bytes("s") };
+    expect(await store.shard(1).commit({ ...emptyCommit(epoch, 2), ...second })).toMatchObject({ kind: "applied" });
+    expect(await store.shard(1).moveTimers({ epoch, timers: due, entry: bytes("t") })).toMatchObject({ id: {} });
+    const from = { shard: 2, place: { ms: 1, seq: 1 } };
+    expect(await store.shard(1).append(bytes("a"), 10, { conversations: [key("d")], from })).toMatchObject({ full: 0 });
+    expect(await store.shard(1).readWaiting(key("d"), { after: 0, count: 1 })).toEqual([]);
+    expect((await store.shard(1).readOpen({ cursor: "0", count: 1 })).found).toEqual([]);
     expect((await store.facts()).config).not.toBeNull();
   });
 

@@ -1,5 +1,6 @@
 import { Redis } from "ioredis";
 import { systemEnvironment } from "../../src/environment.ts";
+import { metaKey, shardKeys } from "../../src/store/keys.ts";
 import { RedisStore } from "../../src/store/redis-store.ts";
 import { RedisServer } from "../support/redis-server.ts";
 import { redisBackDoors } from "./back-doors.ts";
@@ -15,7 +16,7 @@ async function redisHarness(): Promise<StoreHarness> {
   const raw = new Redis({ path: server.path });
   return {
     store,
-    dump: () => dumpAll(raw),
+    dump: (shard) => dump(raw, shard),
     ...redisBackDoors(raw, NS),
     close: async () => {
       await store.close();
@@ -25,8 +26,8 @@ async function redisHarness(): Promise<StoreHarness> {
   };
 }
 
-async function dumpAll(raw: Redis): Promise<string> {
-  const keys = (await raw.keys("*")).sort();
+async function dump(raw: Redis, shard: number): Promise<string> {
+  const keys = [metaKey(NS), ...(await raw.keys(`${shardKeys(NS, shard).prefix}:*`)).sort()];
   const values = await Promise.all(keys.map((key) => raw.dumpBuffer(key)));
   return keys.map((key, i) => `${key} ${values[i]?.toString("hex")}`).join("\n");
 }

@@ -82,7 +82,7 @@ export class FaultyStore {
           acquire: guard("acquire", (request) => shard.acquire(request)),
           renew: guard("renew", (request) => shard.renew(request)),
           release: guard("release", (request) => shard.release(request)),
-          append: guard("append", (entry, max) => shard.append(entry, max)),
+          append: guard("append", (entry, max, options) => shard.append(entry, max, options)),
           readInbox: guard("readInbox", (request) => shard.readInbox(request)),
           readOutbox: guard("readOutbox", (request) => shard.readOutbox(request)),
           load: guard("load", (keys) => shard.load(keys)),
@@ -92,6 +92,10 @@ export class FaultyStore {
           commit: guard("commit", (commit) => shard.commit(commit)),
           readTranscript: guard("readTranscript", (key, request) => shard.readTranscript(key, request)),
           readDeadLetters: guard("readDeadLetters", (request) => shard.readDeadLetters(request)),
+          readWaiting: guard("readWaiting", (key, request) => shard.readWaiting(key, request)),
+          readOpen: guard("readOpen", (request) => shard.readOpen(request)),
+          readTimers: guard("readTimers", (request) => shard.readTimers(request)),
+          moveTimers: guard("moveTimers", (request) => shard.moveTimers(request)),
           close: () => shard.close(),
         };
         shards.set(index, wrapped);

@@ -72,6 +72,7 @@ export class TestNode {
       config,
       store: () => this.#faulty.store,
       node: () => node,
+      incarnation: environment.random().toString(36),
       newHashKey: new Uint8Array(8),
       actors: this.#actors,
       bot: (name) => bots.find((bot) => bot.name === name),

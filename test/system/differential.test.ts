@@ -26,6 +26,8 @@ const SCRIPT_OF: Readonly<Partial<Record<Call["op"], string>>> = {
   append: "append",
   commit: "commit",
   again: "commit",
+  moveTimers: "move-timers",
+  moveDue: "move-timers",
 };
 
 let server: RedisServer;
@@ -57,6 +59,11 @@ const KINDS = [
   "release fenced",
   "append appended",
   "append over",
+  "append full",
+  "append taken",
+  "moveTimers moved",
+  "moveTimers fenced",
+  "moveDue moved",
   "commit applied",
   "commit fenced",
   "commit rewound",

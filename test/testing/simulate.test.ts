@@ -41,6 +41,13 @@ describe("a message", () => {
     expect(t.errors).toEqual([]);
   });
 
+  test("waits for the one before it where the channel has an order", async () => {
+    const t = await start(tally, { order: "contiguous", firstSequence: 1, gapTimeoutMs: 5_000 });
+    expect(await t.user("c1").says("b", { sequence: 2 })).toEqual([]);
+    await t.advance("4s");
+    expect(await t.user("c1").says("a", { sequence: 1 })).toEqual(["#1 a", "#2 b"]);
+  });
+
   test("of another conversation changes nothing of this one", async () => {
     const t = await start(tally);
     await t.user("c1").says("a");
@@ -192,18 +199,28 @@ describe("a handler that fails", () => {
   };
 
   test("is told with its error, runs again when its time has come, and nothing passes it", async () => {
-    const error = new TerminalError("no");
+    const error = new Error("not yet");
     const t = await start(failing(2, error));
     await t.user("c1").says("a");
     await t.user("c1").says("b");
     expect(t.replies("c1")).toEqual([]);
     expect(t.errors).toMatchObject([{ conversation: "c1", messageId: "m1", attempt: 1 }]);
     expect(t.errors[0]!.error).toBe(error);
-    await t.advance(t.errors[0]!.retryInMs);
+    await t.advance(t.errors[0]!.retryInMs!);
     expect(t.errors.map(({ attempt }) => attempt)).toEqual([1, 2]);
     await t.advance("1m");
     expect(t.texts("c1")).toEqual(["a", "b"]);
     expect(t.turns("c1").map(({ runs }) => runs)).toEqual([3, 1]);
+  });
+
+  test("for good is told as well: it does not run again", async () => {
+    const error = new TerminalError("no");
+    const t = await start(failing(1, error));
+    await t.user("c1").says("a");
+    await t.user("c1").says("b");
+    await t.advance("1h");
+    expect(t.errors).toMatchObject([{ conversation: "c1", messageId: "m1", attempt: 1, retryInMs: null }]);
+    expect([t.errors[0]!.error, t.texts("c1")]).toEqual([error, []]);
   });
 
   test("by what it gives back is told with the runtime's error", async () => {
@@ -351,6 +368,8 @@ describe("misuse", () => {
     const t = await start(tally);
     expect(() => t.user("")).toThrow(SimulationError);
     expect(() => t.user("c1").says("a", { id: "\ud800" })).toThrow(SimulationError);
+    expect(() => t.user("c1").says("a", { sequence: -1 })).toThrow(SimulationError);
+    await expect(simulate(tally, { firstSequence: 1 })).rejects.toThrow("channels.test.firstSequence");
     await expect((async () => t.advance("soon" as never))()).rejects.toThrow(/duration/);
     expect(() => t.crash(defineBot({ ...tally, name: "other" }))).toThrow(/is what is simulated/);
     await t.close();

@@ -10,6 +10,7 @@ export interface VerifyFlags {
   readonly fold?: boolean;
   readonly incomplete?: boolean;
   readonly dedupe: string;
+  readonly contiguous?: boolean;
   readonly json?: boolean;
 }
 
@@ -34,6 +35,7 @@ export async function verify(folder: string, flags: VerifyFlags, terminal: Termi
       complete: flags.incomplete !== true,
       dedupeMs: minutes * MINUTE_MS,
       dedupeMax: DEDUPE_MAX,
+      contiguous: flags.contiguous === true,
       ...(stderr.isTTY ? { onProgress: tell } : {}),
     });
   } catch (error) {

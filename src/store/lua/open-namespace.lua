@@ -15,9 +15,10 @@ local meta = KEYS[1]
 local shards, schema_version, hash_key = ARGV[1], ARGV[2], ARGV[3]
 
 local COMMANDS = {
-  {'APPEND', 'v'}, {'EXISTS'}, {'HDEL', 'f'}, {'HGET', 'f'}, {'HMGET', 'f'}, {'HSET', 'f', 'v'}, {'MSET', 'v'}, {'PEXPIRE', '1'},
-  {'SET', 'v'}, {'STRLEN'}, {'TYPE'}, {'XADD', '*', 'f', 'v'}, {'XDEL', '0-1'}, {'XRANGE', '-', '+'}, {'XREVRANGE', '+', '-'},
-  {'XTRIM', 'MAXLEN', '1'},
+  {'APPEND', 'v'}, {'DEL'}, {'EXISTS'}, {'HDEL', 'f'}, {'HGET', 'f'}, {'HMGET', 'f'}, {'HSET', 'f', 'v'},
+  {'MSET', 'v'}, {'PEXPIRE', '1'}, {'SADD', 'm'}, {'SCARD'}, {'SET', 'v'}, {'SMISMEMBER', 'm'}, {'SREM', 'm'},
+  {'STRLEN'}, {'TYPE'}, {'XADD', '*', 'f', 'v'}, {'XDEL', '0-1'}, {'XLEN'}, {'XRANGE', '-', '+'},
+  {'XREVRANGE', '+', '-'}, {'XTRIM', 'MAXLEN', '1'}, {'ZADD', '1', 'm'}, {'ZMSCORE', 'm'}, {'ZREM', 'm'},
 }
 for _, command in ipairs(COMMANDS) do
   if not redis.acl_check_cmd(command[1], meta, unpack(command, 2)) then

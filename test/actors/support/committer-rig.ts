@@ -100,6 +100,9 @@ export class FakeConversation implements Committable {
       write: { key: this.key, record, ids: null, idsTtlMs: null, transcript },
       replies,
       consumed: decided.flatMap((each) => (each.consumed ?? []).map((source) => ({ source }))),
+      dead: [],
+      deadDone: [],
+      sends: [],
     };
   }
 
@@ -139,7 +142,10 @@ export class CommitterRig {
       transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
       onReplies: (entry, replies) => this.delivered.push({ entry, replies }),
       onTranscript: (key) => this.transcripts.push(key),
-      onInboxDone: (bytes) => this.inboxDone.push(bytes),
+      onTimer: () => undefined,
+      onOpen: () => undefined,
+      sortSends: () => ({ here: null, away: [] }),
+      onInboxDone: (_entries, bytes) => this.inboxDone.push(bytes),
       onLost: (reason) => this.lost.push(reason),
       ...bounds,
     });

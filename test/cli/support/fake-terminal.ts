@@ -21,7 +21,8 @@ export interface Scene {
   readonly startError?: Error;
   readonly createError?: Error;
   readonly isTTY?: boolean;
-  /** What comes from a pipe. */
+  /** Whether what comes in is typed; else it comes from a pipe. */
+  readonly isTyped?: boolean;
   readonly stdin?: readonly string[];
 }
 
@@ -70,7 +71,7 @@ export function run(argv: readonly string[], scene: Scene = {}): Run {
     {
       argv,
       environment: scene.environment ?? {},
-      stdin: Readable.from(scene.stdin ?? []),
+      stdin: Object.assign(Readable.from(scene.stdin ?? []), { isTTY: scene.isTyped ?? false }),
       stdout: { write: (text) => out.push(text) },
       stderr: { write: (text) => err.push(text), isTTY: scene.isTTY ?? false },
     },

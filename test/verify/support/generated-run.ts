@@ -4,18 +4,19 @@
 import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
-import { InboxBatch } from "../../../src/codec/inbox-codec.ts";
+import { encodeWaiting, InboxBatch } from "../../../src/codec/inbox-codec.ts";
 import { encodeOutboxEntry } from "../../../src/codec/outbox-codec.ts";
 import { encodeRecord } from "../../../src/codec/record-codec.ts";
 import { type Hash64, halfSipHash64 } from "../../../src/domain/hash.ts";
 import { conversationKey, idempotencyKey } from "../../../src/domain/ids.ts";
+import type { Control, InboxMessage, MessageExtra } from "../../../src/domain/message.ts";
 import { formatBorn, type Position } from "../../../src/domain/position.ts";
-import { type ConversationRecord, nextChain } from "../../../src/domain/record.ts";
+import { type ConversationRecord, newRecord, nextChain, type TurnOutcome } from "../../../src/domain/record.ts";
 import { FOLD_START, type Fold, fold } from "../../../src/verify/fold.ts";
 import type { ClientLine, Fault } from "../../../src/verify/history.ts";
 
 export const HASH_KEY: Hash64 = { lo: 0x01020304, hi: 0x05060708 };
-const PREFIX = "colloquy:{00}";
+const prefixOf = (shard = 0): string => `colloquy:{${String(shard).padStart(2, "0")}}`;
 const STEP_US = 1_000;
 
 export interface WrittenTurns {
@@ -26,6 +27,28 @@ export interface WrittenTurns {
   isRewrite?: boolean;
   /** Bytes instead of the record's. */
   damaged?: boolean;
+  /** What goes to its waiting list and leaves it. */
+  listed?: { id: number; message: WrittenMessage; ms: number; index: number }[];
+  unlisted?: number[];
+  /** It joins or leaves the index of the unfinished, those at their bound. */
+  open?: boolean;
+  full?: boolean;
+  /** Messages that become dead letters. */
+  letters?: { message: WrittenMessage; ms: number; index: number; reason: string }[];
+  /** `<generation>|<name>` each. */
+  timersSet?: string[];
+  timersUnset?: string[];
+}
+
+export interface WrittenMessage {
+  conversation: string;
+  id: string;
+  text: string;
+  sequence?: number;
+  extra?: MessageExtra;
+  /** Instead of a message: an operator's verb, or a timer `<generation>|<name>`. */
+  control?: Control;
+  timer?: string;
 }
 
 export interface WrittenReply {
@@ -33,13 +56,25 @@ export interface WrittenReply {
   born: string;
   outSeq: number;
   body: string;
+  /** The shard that it hands sends over to, instead of being a reply. */
+  target?: number;
 }
 
 export type Step =
-  | { kind: "acquire"; epoch: number; node: string }
-  | { kind: "append"; ms: number; messages: { conversation: string; id: string; text: string }[] }
+  | { kind: "acquire"; epoch: number; node: string; shard?: number }
+  | {
+      kind: "append";
+      ms: number;
+      messages: WrittenMessage[];
+      shard?: number;
+      /** Of sends: the shard and its outbox entry. */
+      from?: { shard: number; ms: number };
+      /** Timers that leave in the same transaction, `<generation>|<name>|<conversation>`. */
+      unset?: string[];
+    }
   | {
       kind: "commit";
+      shard?: number;
       n: number;
       ms: number;
       turns: WrittenTurns[];
@@ -47,6 +82,8 @@ export type Step =
       inboxDone: number[];
       outboxDone: number[];
       dead: { conversation: string; outSeq: number }[];
+      /** What it sends to conversations of its own shard, as an inbox entry at this time. */
+      sent?: { ms: number; messages: WrittenMessage[] };
       isForeign?: boolean;
     };
 
@@ -60,9 +97,15 @@ export interface Run {
 
 const id = (conversation: string) => ({ bot: "fold", channel: "http", conversation });
 export const keyOf = (conversation: string) => conversationKey(id(conversation));
-const hashOf = (messageId: string): Hash64 => halfSipHash64(HASH_KEY, Buffer.from(messageId));
-export const chainOf = (chain: Hash64, ids: readonly string[]): Hash64 =>
-  ids.reduce((before, messageId) => nextChain(before, hashOf(messageId), "turn"), chain);
+export const hashOf = (messageId: string): Hash64 => halfSipHash64(HASH_KEY, Buffer.from(messageId));
+/** @param outcomes of ids that had no turn */
+export const chainOf = (
+  chain: Hash64,
+  ids: readonly string[],
+  outcomes: Readonly<Record<string, TurnOutcome>> = {},
+): Hash64 => ids.reduce((before, id) => nextChain(before, hashOf(id), outcomes[id] ?? "turn"), chain);
+/** The chain after a turn over a notice. */
+export const noticed = (chain: Hash64): Hash64 => nextChain(chain, { lo: 0, hi: 0 }, "turn");
 export const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
 
 interface Conversation {
@@ -144,8 +187,8 @@ export class RunGenerator {
       const { conversation } = message;
       const state = this.#state(conversation);
       const cursor: Position = { entry: { ms: append.ms, seq: 0 }, index };
-      const before = state.record ?? { seq: 0, outSeq: 0, cursor, born: cursor, chain: { lo: 0, hi: 0 } };
-      const turns = written.get(conversation) ?? { conversation, record: before, decided: [] };
+      const before = state.record ?? newRecord(cursor);
+      const turns: WrittenTurns = written.get(conversation) ?? { conversation, record: before, decided: [] };
       written.set(conversation, turns);
       if (index >= fresh) turns.record = { ...turns.record, cursor };
       else {
@@ -254,51 +297,134 @@ export function bytesOf(step: Step): Buffer {
 }
 
 function commandsOf(step: Step): Buffer[] {
+  const prefix = prefixOf(step.shard);
   switch (step.kind) {
     case "acquire": {
       const fields = ["node", step.node, "epoch", String(step.epoch), "n", "0", "lease_end", "1", "clean", "0"];
-      return [resp(["HSET", `${PREFIX}:owner`, ...fields])];
+      return [resp(["HSET", `${prefix}:owner`, ...fields])];
     }
     case "append": {
-      const batch = new InboxBatch();
-      for (const { conversation, ...message } of step.messages) batch.add(keyOf(conversation), message as never);
       const entry = `${step.ms}-0`;
+      const unset = step.unset?.map(memberOf) ?? [];
       return [
-        resp(["XADD", `${PREFIX}:inbox`, entry, "b", batch.finish()]),
-        resp(["HSET", `${PREFIX}:owner`, "inbox_bytes", "1", "inbox_last", entry]),
+        ...(unset.length > 0 ? [resp(["ZREM", `${prefix}:timers`, ...unset])] : []),
+        resp(["XADD", `${prefix}:inbox`, entry, "b", batchOf(step.messages)]),
+        resp(["HSET", `${prefix}:owner`, "inbox_bytes", "1", "inbox_last", entry]),
+        ...(step.from ? [resp(["HSET", `${prefix}:from`, String(step.from.shard), `${step.from.ms}-0`])] : []),
       ];
     }
     case "commit":
-      return commitCommands(step);
+      return commitCommands(step, prefix);
   }
 }
 
-function commitCommands({ n, ms, turns, replies, inboxDone, outboxDone, dead, isForeign }: Commit): Buffer[] {
+/** `<generation>|<name>|<conversation>`, the conversation as its key. */
+function memberOf(timer: string): string {
+  const [generation, name, conversation] = timer.split("|");
+  return `${generation}|${name}|${keyOf(conversation!)}`;
+}
+
+function batchOf(messages: readonly WrittenMessage[]): Buffer {
+  const batch = new InboxBatch();
+  for (const { conversation, control, timer, extra, ...message } of messages) {
+    const key = keyOf(conversation);
+    if (control) batch.addControl(key, control);
+    else if (timer !== undefined) {
+      const [generation, name] = timer.split("|");
+      batch.addTimer({ key, name: name!, generation: Number(generation) });
+    } else batch.add(key, { ...message, to: id(conversation) }, extra ?? null);
+  }
+  return batch.finish();
+}
+
+/** As it stands on a waiting list and in a dead letter. */
+function waitingBytes(
+  { conversation, id: messageId, text, sequence, extra }: WrittenMessage,
+  ms: number,
+  index: number,
+): Buffer {
+  const entry = { ms, seq: 0 };
+  const message: InboxMessage = {
+    kind: "message",
+    position: { entry, index },
+    source: { id: entry, bytes: 0, undecided: 0 },
+    key: keyOf(conversation),
+    id: messageId,
+    idHash: hashOf(messageId),
+    bodyHash: 0,
+    sequence,
+    sentAtMs: undefined,
+    text,
+    dataJson: "",
+    bytes: 64,
+    extra: extra ?? null,
+    waitingId: null,
+  };
+  return encodeWaiting(message);
+}
+
+function commitCommands(commit: Commit, prefix: string): Buffer[] {
+  const { n, ms, turns, replies, inboxDone, outboxDone, dead, isForeign, sent } = commit;
   const records = turns.flatMap(({ conversation, record, damaged }) => {
     const bytes = encodeRecord(record, 1, "{}");
     if (damaged) bytes[6]! ^= 1;
-    return [`${PREFIX}:c:${keyOf(conversation)}`, bytes];
+    return [`${prefix}:c:${keyOf(conversation)}`, bytes];
   });
   const ids = turns.flatMap(({ conversation, decided, isRewrite }) => {
-    const key = `${PREFIX}:ids:${keyOf(conversation)}`;
+    const key = `${prefix}:ids:${keyOf(conversation)}`;
     const bytes = Buffer.concat(decided.map(slot));
     if (isRewrite) return [resp(["SET", key, bytes, "KEEPTTL"])];
     return decided.length > 0 ? [resp(["APPEND", key, bytes]), resp(["PEXPIREAT", key, "1800000000000"])] : [];
   });
   const entry = encodeOutboxEntry(
-    replies.map(({ conversation, body, ...rest }) => ({ ...rest, key: keyOf(conversation), body: Buffer.from(body) })),
+    replies.map(({ conversation, body, target, ...rest }) => ({
+      ...rest,
+      key: target === undefined ? keyOf(conversation) : transferKeyOf(target),
+      body: Buffer.from(body),
+    })),
   );
   const letters = dead.map(({ conversation, outSeq }) =>
     JSON.stringify({ direction: "out", ...id(conversation), born: "b", outSeq, reason: "terminal" }),
   );
+  for (const { conversation, letters: ofTurns = [] } of turns) {
+    for (const { message, ms: at, index, reason } of ofTurns) {
+      const body = waitingBytes(message, at, index).toString("base64");
+      letters.push(JSON.stringify({ direction: "in", ...id(conversation), id: message.id, reason, body }));
+    }
+  }
   return [
     ...(records.length > 0 ? [resp(["MSET", ...records])] : []),
     ...ids,
-    ...(replies.length > 0 ? [resp(["XADD", `${PREFIX}:outbox`, `${ms}-0`, "b", entry])] : []),
-    ...(inboxDone.length > 0 ? [resp(["XDEL", `${PREFIX}:inbox`, ...inboxDone.map((at) => `${at}-0`)])] : []),
-    ...(outboxDone.length > 0 ? [resp(["XDEL", `${PREFIX}:outbox`, ...outboxDone.map((at) => `${at}-0`)])] : []),
-    ...letters.map((letter, i) => resp(["XADD", `${PREFIX}:dead`, `${ms}-${i}`, "b", letter])),
-    ...(isForeign ? [] : [resp(["HSET", `${PREFIX}:owner`, "n", String(n), "clean", "0", "lease_end", "1"])]),
+    ...turns.flatMap((written) => asideCommands(written, prefix)),
+    ...(sent ? [resp(["XADD", `${prefix}:inbox`, `${sent.ms}-0`, "b", batchOf(sent.messages)])] : []),
+    ...(replies.length > 0 ? [resp(["XADD", `${prefix}:outbox`, `${ms}-0`, "b", entry])] : []),
+    ...(inboxDone.length > 0 ? [resp(["XDEL", `${prefix}:inbox`, ...inboxDone.map((at) => `${at}-0`)])] : []),
+    ...(outboxDone.length > 0 ? [resp(["XDEL", `${prefix}:outbox`, ...outboxDone.map((at) => `${at}-0`)])] : []),
+    ...letters.map((letter, i) => resp(["XADD", `${prefix}:dead`, `${ms}-${i}`, "b", letter])),
+    ...(isForeign ? [] : [resp(["HSET", `${prefix}:owner`, "n", String(n), "clean", "0", "lease_end", "1"])]),
+  ];
+}
+
+const transferKeyOf = (target: number) =>
+  conversationKey({ bot: "!transfer", channel: "!transfer", conversation: String(target) });
+
+function asideCommands(written: WrittenTurns, prefix: string): Buffer[] {
+  const { conversation, listed = [], unlisted = [], open, full, timersSet = [], timersUnset = [], record } = written;
+  const key = keyOf(conversation);
+  const list = `${prefix}:in:${key}`;
+  const isEmpty = unlisted.length > 0 && record.extra?.waiting === undefined;
+  return [
+    ...listed.map(({ id: at, message, ms, index }) =>
+      resp(["XADD", list, `${at}-0`, "b", waitingBytes(message, ms, index)]),
+    ),
+    ...(unlisted.length > 0 ? [resp(["XDEL", list, ...unlisted.map((at) => `${at}-0`)])] : []),
+    ...(isEmpty ? [resp(["DEL", list])] : []),
+    ...(open === true ? [resp(["HSET", `${prefix}:open`, key, "{}"])] : []),
+    ...(open === false ? [resp(["HDEL", `${prefix}:open`, key])] : []),
+    ...(full === true ? [resp(["SADD", `${prefix}:full`, key])] : []),
+    ...(full === false ? [resp(["SREM", `${prefix}:full`, key])] : []),
+    ...timersSet.map((timer) => resp(["ZADD", `${prefix}:timers`, "1", `${timer}|${key}`])),
+    ...timersUnset.map((timer) => resp(["ZREM", `${prefix}:timers`, `${timer}|${key}`])),
   ];
 }
 
@@ -313,7 +439,7 @@ export class RunWriter {
   readonly #aof: number;
   readonly #logs: Readonly<Record<"clients" | "sink" | "faults", number>>;
 
-  constructor(folder: string, base: Buffer = EMPTY_RDB) {
+  constructor(folder: string, base: Buffer = EMPTY_RDB, shards = 1) {
     const dir = join(folder, "data", "appendonlydir");
     mkdirSync(dir, { recursive: true });
     const manifest = ["file appendonly.aof.1.base.rdb seq 1 type b", "file appendonly.aof.1.incr.aof seq 1 type i", ""];
@@ -325,7 +451,7 @@ export class RunWriter {
     const hashKey = Buffer.alloc(8);
     hashKey.writeUInt32LE(HASH_KEY.lo, 0);
     hashKey.writeUInt32LE(HASH_KEY.hi, 4);
-    const meta = resp(["HSET", "colloquy:meta", "shards", "1", "schema_version", "1", "hash_key", hashKey]);
+    const meta = resp(["HSET", "colloquy:meta", "shards", String(shards), "schema_version", "1", "hash_key", hashKey]);
     writeSync(this.#aof, Buffer.concat([resp(["SELECT", "0"]), meta]));
   }
 

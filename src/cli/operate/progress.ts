@@ -1,0 +1,27 @@
+// Progress: how much of what a verb asked for has come to pass. Pure.
+//
+// Invariants
+//   P1. One that stands as it stood when it was asked is left to go; one that stands anew is told apart: it moved, and stopped again.
+
+export interface Standing {
+  /** Not moved yet. */
+  readonly left: number;
+  /** Moved, and stands again. */
+  readonly again: number;
+}
+
+/**
+ * @param asked standstill by name, as it was when it was asked
+ * @param now standstill by name, of all that stand now
+ */
+export function standingOf(asked: ReadonlyMap<string, string>, now: ReadonlyMap<string, string>): Standing {
+  let left = 0;
+  let again = 0;
+  for (const [name, standstill] of asked) {
+    const found = now.get(name);
+    if (found === undefined) continue;
+    if (found === standstill) left += 1;
+    else again += 1;
+  }
+  return { left, again };
+}
