@@ -2,6 +2,7 @@
 
 import type { BotDefinition, Handled, TurnContext } from "../domain/bot.ts";
 import type { Plain } from "../domain/plain-data.ts";
+import { TerminalError } from "../errors.ts";
 import type { Log, LogFields } from "../log.ts";
 import { silentLog } from "../log.ts";
 
@@ -13,6 +14,8 @@ export interface HandlerRun {
   readonly text: string;
   readonly seq: number;
   outcome: "running" | "returned" | "failed" | "abandoned";
+  /** Steps that failed and are tried again after a while of virtual time. */
+  retrying: number;
 }
 
 /** A turn that failed: the handler threw, took too long, or gave back what cannot be stored. Its message runs again. */
@@ -64,9 +67,9 @@ export class HandlerWatch {
   /** Of the process; what a dead one does is nothing that was ever seen. */
   #life = 0;
 
-  /** Runs that wait for something of their own. */
-  get running(): ReadonlySet<HandlerRun> {
-    return this.#running;
+  /** Runs that wait for something of their own, and not for virtual time. */
+  get running(): readonly HandlerRun[] {
+    return [...this.#running].filter(({ retrying }) => retrying === 0);
   }
 
   /** The same bot, watched, for the life that begins now. */
@@ -83,7 +86,7 @@ export class HandlerWatch {
       ...(bot.onNotice && { onNotice: this.#watchedNotices(bot.onNotice, life) }),
       onMessage: (state, message, ctx) => {
         const { conversation, id: messageId, text, seq } = message;
-        const run: HandlerRun = { conversation, messageId, text, seq, outcome: "running" };
+        const run: HandlerRun = { conversation, messageId, text, seq, outcome: "running", retrying: 0 };
         return this.#handle(run, life, () => bot.onMessage(state, message, this.#watched(ctx, run, life)));
       },
     };
@@ -134,7 +137,18 @@ export class HandlerWatch {
     const step: TurnContext["step"] = (name, work, options) => {
       const occurrence = occurrences.get(name) ?? 0;
       occurrences.set(name, occurrence + 1);
-      return ctx.step(name, (signal) => this.#runStep(run, life, name, occurrence, () => work(signal)), options);
+      let triesLeft = options?.retry ?? 0;
+      const watched = async (signal: AbortSignal) => {
+        if (triesLeft < (options?.retry ?? 0)) run.retrying -= 1;
+        try {
+          return await this.#runStep(run, life, name, occurrence, () => work(signal));
+        } catch (error) {
+          if (triesLeft > 0 && !(error instanceof TerminalError)) run.retrying += 1;
+          triesLeft -= 1;
+          throw error;
+        }
+      };
+      return ctx.step(name, watched, options);
     };
     return {
       reply: (reply) => ctx.reply(reply),
@@ -270,7 +284,7 @@ export class HandlerWatch {
 /** A notice does not say whose it is, and which turn; the key of its turn and what is stored do. */
 function noticeRun(messageId: string, ctx: TurnContext): HandlerRun {
   const conversation = decodeURIComponent(ctx.idempotencyKey().split("~")[2]!);
-  return { conversation, messageId, text: "", seq: 0, outcome: "running" };
+  return { conversation, messageId, text: "", seq: 0, outcome: "running", retrying: 0 };
 }
 
 /** One for each that waits: what waits for a promise is kept as long as the promise. */

@@ -466,7 +466,7 @@ class BotSimulation<State> implements Simulation<State> {
     const hung = this.#hanging.size;
     await this.#drive(this.#scheduler.nowMs);
     if (this.#hanging.size === hung || this.#patienceMs === 0) return;
-    const [run] = [...this.#watch.running].filter((each) => this.#hanging.has(each));
+    const [run] = this.#watch.running.filter((each) => this.#hanging.has(each));
     throw new SimulationError(
       `the handler has waited ${this.#patienceMs} ms for something outside of the simulation (conversation ${run?.conversation}, message ${run?.messageId}): give the bot a stand-in for what it calls, or set patienceMs; nothing of the turn is committed`,
     );
@@ -485,7 +485,7 @@ class BotSimulation<State> implements Simulation<State> {
 
   /** T2. @returns whether something can happen now that could not before */
   async #awaitHandlers(): Promise<boolean> {
-    const runs = [...this.#watch.running].filter((run) => !this.#hanging.has(run));
+    const runs = this.#watch.running.filter((run) => !this.#hanging.has(run));
     if (runs.length === 0) return false;
     const endMs = realNowMs() + this.#patienceMs;
     while (realNowMs() < endMs) {
