@@ -494,6 +494,32 @@ describe("a message that fails for good", () => {
   });
 });
 
+test("a notice that the bot fails on for good becomes a dead letter, and the rest goes on", async () => {
+  const deaf = defineBot<readonly string[]>({
+    name: "deaf",
+    version: 1,
+    ordering: "available",
+    initialState: () => [],
+    onMessage(state, message) {
+      if (message.text === "bad") throw new TerminalError("no help for it");
+      return [...state, message.text];
+    },
+    onNotice: {
+      poisoned() {
+        throw new TerminalError("nor for this");
+      },
+    },
+  });
+  const t = await start(deaf);
+  await t.user("c1").sends(["a", "bad", "c"]);
+  expect(t.state("c1")).toEqual(["a", "c"]);
+  expect(t.deadLetters("c1").map(({ reason, messageId }) => [reason, messageId])).toEqual([
+    ["poison", "m2"],
+    ["notice", null],
+  ]);
+  expect([t.situation("c1").state, await t.redrive("c1")]).toEqual(["idle", 1]);
+});
+
 describe("sends between conversations", () => {
   const relay = defineBot<readonly string[]>({
     name: "relay",
