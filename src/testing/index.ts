@@ -1,11 +1,14 @@
 // colloquy/testing: the test kit for authors of bots. It needs no test framework and works with any.
 
 export type { SendOutcome } from "../channels/channel.ts";
-export type { TurnFailure } from "./handler-watch.ts";
+export type { StepFailure, TurnFailure } from "./handler-watch.ts";
 export type { Answer, Arrival } from "./recipient.ts";
 export {
   type SendsOptions,
+  type SimulatedDeadLetter,
   type SimulatedReply,
+  type SimulatedSituation,
+  type SimulatedStep,
   type SimulatedTurn,
   type SimulateOptions,
   type Simulation,

@@ -7,8 +7,10 @@
 //       waited for in real time is a handler that awaits something outside of the simulation, for `patienceMs`.
 //   T3. Time passes only by `advance`, by a sender that has to repeat its request, and by `restart`, whose drain takes some.
 
+import type { Operations } from "../../actors/operations.ts";
 import { externalOrder, type OrderOptions } from "../channels/order-options.ts";
 import { checkBot } from "../check-bot.ts";
+import { type DeadLetter, decodeDeadLetter } from "../codec/dead-letter-codec.ts";
 import { checkedState, decodeRecord } from "../codec/record-codec.ts";
 import { type ConfigOptions, resolveConfig } from "../config.ts";
 import type { BotDefinition, Duration } from "../domain/bot.ts";
@@ -17,8 +19,10 @@ import type { ExternalOrder } from "../domain/external-order.ts";
 import { type ConversationId, conversationKey, ID_BYTES_MAX, NAME_PATTERN, shardOf } from "../domain/ids.ts";
 import type { Inbound } from "../domain/message.ts";
 import { freezePlain, type Plain } from "../domain/plain-data.ts";
+import type { EntryId } from "../domain/position.ts";
+import { stateOf } from "../domain/situation.ts";
 import { MemoryData, MemoryStore } from "../store/memory-store.ts";
-import { HandlerWatch, type TurnFailure } from "./handler-watch.ts";
+import { HandlerWatch, type StepFailure, type TurnFailure } from "./handler-watch.ts";
 import { type Answer, type Arrival, Recipient } from "./recipient.ts";
 import { Scheduler, SimulatedLife } from "./scheduler.ts";
 import { SimulatedProcess } from "./simulated-process.ts";
@@ -69,13 +73,48 @@ export interface User {
 /** As `ctx.reply` took it: a text, or text with data. */
 export type SimulatedReply = string | { readonly text: string; readonly data: Plain };
 
-/** A committed turn. */
+/** A committed turn over a message. */
 export interface SimulatedTurn {
   readonly seq: number;
   readonly messageId: string;
   readonly text: string;
   /** How often its handler was run in all lives, failures and runs that a crash forgot included. */
   readonly runs: number;
+}
+
+/** A step of a turn that ran, whether its turn is committed or not. */
+export interface SimulatedStep {
+  readonly messageId: string;
+  readonly name: string;
+  /** What its function gave; undefined if it gave nothing, or failed. */
+  readonly result: unknown;
+  /** What its last run failed with; undefined if it did not. */
+  readonly error: unknown;
+  /** How often its function was run: what it did in the world was done so often. */
+  readonly runs: number;
+}
+
+/** What a conversation does, as it is stored; the words are those of `colloquy ls`. */
+export interface SimulatedSituation {
+  /** `active`: a turn was begun or messages wait for theirs. `held`: for numbers that are missing. `halted`: for `retry` or `skip`. */
+  readonly state: "idle" | "active" | "held" | "halted";
+  readonly why: string;
+  /** Messages on its waiting list. */
+  readonly waiting: number;
+  /** Failed runs of the message at its head. */
+  readonly attempts: number;
+}
+
+/** A message, a notice or a reply that was set aside for good. */
+export interface SimulatedDeadLetter {
+  readonly conversation: string;
+  /** `in`: a message, or a notice to the bot. `out`: a reply. */
+  readonly direction: "in" | "out";
+  /** Of a message. */
+  readonly messageId: string | null;
+  readonly reason: string;
+  readonly attempts: number | null;
+  readonly error: string | null;
 }
 
 export interface Simulation<State> extends AsyncDisposable {
@@ -91,6 +130,19 @@ export interface Simulation<State> extends AsyncDisposable {
   state(conversation: string): State | undefined;
   /** The committed turns of the conversation, in order. */
   turns(conversation: string): SimulatedTurn[];
+  /** The steps of the conversation that ran, in the order in which they first did. */
+  steps(conversation: string): SimulatedStep[];
+  /** Lets the next runs of steps of this name fail, in whatever conversation. */
+  failStep(name: string, failure?: StepFailure): void;
+  situation(conversation: string): SimulatedSituation;
+  /** Of one conversation, or of all. */
+  deadLetters(conversation?: string): SimulatedDeadLetter[];
+  /** What an operator does about a halt: its message runs once more, its missing number is waited for. @returns whether it was halted */
+  retry(conversation: string): Promise<boolean>;
+  /** The same: its message becomes a dead letter, its missing number is passed. */
+  skip(conversation: string): Promise<boolean>;
+  /** Lets the messages among the conversation's dead letters run again, each as a new message. @returns how many */
+  redrive(conversation: string): Promise<number>;
   /** Every turn that failed, in order of failing. */
   readonly errors: readonly TurnFailure[];
   /** Virtual time, ms since the Unix epoch. */
@@ -218,10 +270,67 @@ class BotSimulation<State> implements Simulation<State> {
     const runsOf = (seq: number): number =>
       this.#watch.runs.filter((run) => run.conversation === conversation && run.seq === seq).length;
     for (const { seq, outcome, messageId, text, ...run } of this.#watch.runs) {
-      if (run.conversation !== conversation || outcome !== "returned" || seq > committed) continue;
+      if (run.conversation !== conversation || outcome !== "returned" || seq === 0 || seq > committed) continue;
       turns.set(seq, { seq, messageId, text, runs: runsOf(seq) }); // the last run of a number is the one that was committed
     }
     return [...turns.values()].sort((a, b) => a.seq - b.seq);
+  }
+
+  steps(conversation: string): SimulatedStep[] {
+    const steps = this.#watch.steps.filter((step) => step.conversation === conversation);
+    return steps.map(({ messageId, name, result, error, runs }) => ({ messageId, name, result, error, runs }));
+  }
+
+  failStep(name: string, failure: StepFailure = {}): void {
+    this.#watch.failStep(name, failure);
+  }
+
+  situation(conversation: string): SimulatedSituation {
+    const stored = this.#record(conversation);
+    if (stored === undefined) return { state: "idle", why: "", waiting: 0, attempts: 0 };
+    const { record } = decodeRecord(stored);
+    const { state, why } = stateOf(record);
+    const { waiting, openTurn } = record.extra ?? {};
+    return {
+      state: state === "quarantined" ? "halted" : state,
+      why,
+      waiting: waiting?.count ?? 0,
+      attempts: openTurn?.attempts ?? 0,
+    };
+  }
+
+  deadLetters(conversation?: string): SimulatedDeadLetter[] {
+    const letters = this.#letters().map(({ letter }) => letter);
+    return letters.flatMap(({ conversation: of, direction, id, reason, attempts, error }) =>
+      of === null || direction === null || (conversation !== undefined && of !== conversation)
+        ? []
+        : [{ conversation: of, direction, messageId: id, reason, attempts, error }],
+    );
+  }
+
+  retry(conversation: string): Promise<boolean> {
+    return this.#resolve("retry", conversation);
+  }
+
+  skip(conversation: string): Promise<boolean> {
+    return this.#resolve("skip", conversation);
+  }
+
+  redrive(conversation: string): Promise<number> {
+    return this.#verb(async () => {
+      const places = this.#letters().filter(({ letter }) => letter.conversation === conversation && letter.id !== null);
+      const targets = places.map(({ shard, entry }) => ({ shard, entry }));
+      if (targets.length === 0) return 0;
+      const asked = {
+        selection: { kind: "targets", targets },
+        limit: targets.length,
+        dryRun: false,
+        by: "test",
+      } as const;
+      const { done } = await this.#ask(this.#operations.redrive(asked));
+      await this.#settle();
+      return done.length;
+    });
   }
 
   get errors(): readonly TurnFailure[] {
@@ -261,6 +370,40 @@ class BotSimulation<State> implements Simulation<State> {
       if (!isInTime) throw new SimulationError("the process did not stop within twice its drainMs");
       await this.#begin(next);
     });
+  }
+
+  #resolve(verb: "retry" | "skip", conversation: string): Promise<boolean> {
+    const targets = [this.#idOf(conversation)];
+    return this.#verb(async () => {
+      const asked = { selection: { kind: "targets", targets }, limit: 1, dryRun: false, by: "test", verb } as const;
+      const { done } = await this.#ask(this.#operations.resolve(asked));
+      await this.#settle();
+      return done.length > 0;
+    });
+  }
+
+  get #operations(): Operations {
+    const operations = this.#process?.operations ?? null;
+    if (operations === null) throw new SimulationError("the process is not ready; nothing was asked of it");
+    return operations;
+  }
+
+  /** What asks the store gets its answer in virtual time. */
+  async #ask<Result>(asked: Promise<Result>): Promise<Result> {
+    let isAnswered = false;
+    const answered = asked.finally(() => {
+      isAnswered = true;
+    });
+    answered.catch(() => undefined); // told below
+    await this.#drive(this.#scheduler.nowMs + ANSWER_WITHIN_MS, () => isAnswered);
+    if (!isAnswered) throw new SimulationError("the store did not answer within 5 s of virtual time");
+    return answered;
+  }
+
+  #letters(): { readonly shard: number; readonly entry: EntryId; readonly letter: DeadLetter }[] {
+    return [...this.#data.shards].flatMap(([shard, { dead }]) =>
+      dead.entries.map(({ id, bytes }) => ({ shard, entry: id, letter: decodeDeadLetter(bytes) })),
+    );
   }
 
   close(): Promise<void> {
@@ -323,7 +466,7 @@ class BotSimulation<State> implements Simulation<State> {
     const hung = this.#hanging.size;
     await this.#drive(this.#scheduler.nowMs);
     if (this.#hanging.size === hung || this.#patienceMs === 0) return;
-    const [run] = [...this.#watch.running].filter((each) => this.#hanging.has(each));
+    const [run] = this.#watch.running.filter((each) => this.#hanging.has(each));
     throw new SimulationError(
       `the handler has waited ${this.#patienceMs} ms for something outside of the simulation (conversation ${run?.conversation}, message ${run?.messageId}): give the bot a stand-in for what it calls, or set patienceMs; nothing of the turn is committed`,
     );
@@ -342,7 +485,7 @@ class BotSimulation<State> implements Simulation<State> {
 
   /** T2. @returns whether something can happen now that could not before */
   async #awaitHandlers(): Promise<boolean> {
-    const runs = [...this.#watch.running].filter((run) => !this.#hanging.has(run));
+    const runs = this.#watch.running.filter((run) => !this.#hanging.has(run));
     if (runs.length === 0) return false;
     const endMs = realNowMs() + this.#patienceMs;
     while (realNowMs() < endMs) {

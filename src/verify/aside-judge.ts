@@ -277,9 +277,14 @@ export class AsideJudge {
       return;
     }
     if (reason === "crashing") return; // it ends with the process
-    if (this.#view.signals.some(({ halt, at }) => halt === name && at < commit.at)) return;
+    if (this.#wasAsked(name, commit.at)) return;
     if (was.halt.missing && this.#hasCome(was.halt.missing, commit.at)) return;
     yield this.#say("halt-lifted", `the halt at ${name} went, and no operator asked for it`, slice);
+  }
+
+  /** Whether an operator's verb that means this halt has come by then. */
+  #wasAsked(name: string, before: number): boolean {
+    return this.#view.signals.some(({ halt, at }) => halt === name && at < before);
   }
 
   /** Whether a message with this number has come by then. */
@@ -336,7 +341,8 @@ export class AsideJudge {
     }
     if (!this.#options.contiguous || told + is.notices + dropped > 0 || was.halt?.reason === "gap") return;
     const missing = this.#passedOver(was.order, is.order, decisions);
-    if (missing === null) return;
+    const halt = `gap-${was.order.epoch}-${missing}`;
+    if (missing === null || this.#wasAsked(halt, commit.at)) return;
     const detail = `number ${missing} was passed over, and neither a halt nor a notice says so`;
     yield this.#say("gap-passed", detail, slice);
   }

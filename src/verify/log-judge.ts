@@ -325,7 +325,7 @@ function* cursorOf(
   const last = view.admitted[passedCount - 1];
   const order = comparePositions(record.cursor, standing?.record.cursor ?? NO_CURSOR);
   if (order <= 0 || (last && comparePositions(last.position, record.cursor) === 0)) return;
-  if (view.signals.some(({ position }) => comparePositions(position, record.cursor) === 0)) return;
+  if (view.admitted.some(({ position }) => comparePositions(position, record.cursor) === 0)) return; // in an inbox out of order
   const detail = `the cursor is ${placeOf(record.cursor)}, where the inbox of ${commit.shard} had nothing of this conversation`;
   yield say("cursor-astray", detail, [...slice, ...passed.slice(-1)]);
 }

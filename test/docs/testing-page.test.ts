@@ -5,15 +5,20 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { codeBlocks, pages, ROOT } from "./support/markdown.ts";
 
-test("the example of docs/testing.md runs to its end", async () => {
+/** What was said to c1 when an example has ended, in the order of the page. */
+const ENDS: readonly (readonly string[])[] = [["1: hi", "2: hi again", "3: still there?"], ["receipt for tea"]];
+
+test("the examples of docs/testing.md run to their ends", async () => {
   const page = pages().find(({ path }) => path === "docs/testing.md")!;
-  const [example, ...others] = codeBlocks(page).filter(({ language }) => language === "ts");
-  expect(others).toEqual([]);
+  const examples = codeBlocks(page).filter(({ language }) => language === "ts");
   const folder = join(ROOT, "node_modules/.cache/colloquy-docs");
   mkdirSync(folder, { recursive: true });
-  const file = join(folder, `testing-${process.pid}.ts`);
-  onTestFinished(() => rmSync(file, { force: true }));
-  writeFileSync(file, `${example!.code}\nexport const end = t.replies("c1");\n`);
-  const { end } = (await import(file)) as { end: unknown };
-  expect(end).toEqual(["1: hi", "2: hi again", "3: still there?"]);
+  const ends: unknown[] = [];
+  for (const [i, { code }] of examples.entries()) {
+    const file = join(folder, `testing-${process.pid}-${i}.ts`);
+    onTestFinished(() => rmSync(file, { force: true }));
+    writeFileSync(file, `${code}\nexport const end = t.replies("c1");\n`);
+    ends.push(((await import(file)) as { end: unknown }).end);
+  }
+  expect(ends).toEqual(ENDS);
 });

@@ -551,7 +551,7 @@ const replies: readonly StoreMutant[] = [
   {
     name: "a commit that comes again is applied again",
     breaks: "P4, S1",
-    rules: ["delivery", "fence", "stuck", "transcript"],
+    rules: ["delivery", "fence", "stuck", "transcript", "alarm"], // the alarm of a list that gave out an id twice
     options: {
       wrapShard: (shard, data) =>
         shardWith(shard, {
@@ -586,7 +586,7 @@ const replies: readonly StoreMutant[] = [
   {
     name: "one acknowledgement stands for the whole entry",
     breaks: "P4: acknowledged is not delivered",
-    rules: ["stuck", "delivery"],
+    rules: ["stuck", "delivery", "alarm"],
     options: committing((commit) => ({
       ...commit,
       acks: commit.acks.map(({ entry, done }) => ({ entry, done: new Uint8Array(done.length).fill(255) })),
@@ -649,7 +649,7 @@ const replies: readonly StoreMutant[] = [
   {
     name: "dead letters are written before the fence is checked",
     breaks: "P6, B11",
-    rules: ["phantom"],
+    rules: ["phantom", "doubled"], // an operator redrives what was never set aside
     options: beforeTheFence((data, { dead }) => {
       for (const letter of dead) data.dead.add(letter, 0);
     }),

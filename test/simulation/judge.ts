@@ -549,8 +549,7 @@ function* repeatedEffects(
         event.kind === "signal" &&
         event.halt !== undefined &&
         `${event.bot} ${event.channel} ${event.conversation}` === effect.conversation &&
-        event.at > Math.min(before.begunAt, effect.begunAt) &&
-        event.at < Math.max(before.begunAt, effect.begunAt),
+        event.at < Math.max(before.begunAt, effect.begunAt), // one may mean an earlier halt at the same message
     );
   const made = new Map<string, Effect>();
   for (const effect of all) {

@@ -947,10 +947,9 @@ function deadReply(letter: Uint8Array): { conversation: string; sequence: number
 }
 
 function deadMessage(letter: Uint8Array): { conversation: string; id: string }[] {
-  const { direction, reason, payload } = decodeDeadLetter(letter);
-  if (direction !== "in" || reason === "notice") return [];
-  const { key, id } = decodeWaiting(payload, null, NO_HASH_KEY);
-  return [{ conversation: nameOf(parseConversationKey(key)), id }];
+  const { bot, channel, conversation, direction, id } = decodeDeadLetter(letter);
+  if (direction !== "in" || bot === null || channel === null || conversation === null || id === null) return [];
+  return [{ conversation: nameOf({ bot, channel, conversation }), id }];
 }
 
 function repliesIn(outbox: Uint8Array | null): CommittedReply[] {

@@ -361,6 +361,207 @@ describe("a deploy", () => {
   });
 });
 
+describe("steps", () => {
+  const shop = defineBot<{ readonly receipts: readonly string[] }>({
+    name: "shop",
+    version: 1,
+    maxAttempts: 3,
+    poisonMinMs: 0,
+    initialState: () => ({ receipts: [] }),
+    async onMessage(state, message, ctx) {
+      const receipt = await ctx.step("charge", () => `receipt for ${message.text}`);
+      if (message.text === "broken") throw new Error("the printer is broken");
+      ctx.reply(receipt);
+      return { receipts: [...state.receipts, receipt] };
+    },
+  });
+
+  test("run their function for real, once, whatever becomes of the turn", async () => {
+    const t = await start(shop);
+    await t.user("c1").says("tea");
+    expect(t.steps("c1")).toEqual([
+      { messageId: "m1", name: "charge", result: "receipt for tea", error: undefined, runs: 1 },
+    ]);
+    await t.user("c1").says("broken");
+    await t.advance("10s");
+    expect(t.errors.map(({ attempt }) => attempt)).toEqual([1, 2, 3]);
+    expect(t.steps("c1").map(({ runs }) => runs)).toEqual([1, 1]);
+    expect(t.steps("c2")).toEqual([]);
+  });
+
+  test("are not run again after a crash", async () => {
+    const slow = defineBot<number>({
+      name: "slow",
+      version: 1,
+      initialState: () => 0,
+      async onMessage(state, _message, ctx) {
+        await ctx.step("charge", () => "paid");
+        if (!isBack) await new Promise(() => undefined);
+        ctx.reply("done");
+        return state + 1;
+      },
+    });
+    let isBack = false;
+    const t = await start(slow, { patienceMs: 0 });
+    await t.user("c1").says("pay");
+    expect(t.situation("c1")).toMatchObject({ state: "active", why: "a turn with 1 finished steps is open" });
+    isBack = true;
+    await t.crash();
+    expect(t.texts("c1")).toEqual(["done"]);
+    expect(t.steps("c1")).toMatchObject([{ name: "charge", runs: 1, result: "paid" }]);
+    expect(t.situation("c1")).toEqual({ state: "idle", why: "", waiting: 0, attempts: 0 });
+  });
+
+  test("fail as often as the test says, before they run or when what they did is done", async () => {
+    const t = await start(shop);
+    t.failStep("charge");
+    await t.user("c1").says("tea");
+    expect(t.steps("c1")).toMatchObject([{ name: "charge", runs: 0, result: undefined }]);
+    expect(String(t.steps("c1")[0]!.error)).toContain("the test let step charge fail");
+    await t.advance("1s");
+    expect(t.texts("c1")).toEqual(["receipt for tea"]);
+    t.failStep("charge", { times: 2, error: new Error("no answer"), afterEffect: true });
+    await t.user("c2").says("jam");
+    await t.advance("5s");
+    expect(t.texts("c2")).toEqual(["receipt for jam"]);
+    expect(t.steps("c2")).toMatchObject([{ runs: 3, result: "receipt for jam", error: undefined }]);
+  });
+});
+
+describe("a message that fails for good", () => {
+  const picky = (ordering: "strict" | "available") =>
+    defineBot<readonly string[]>({
+      name: "picky",
+      version: 1,
+      ordering,
+      initialState: () => [],
+      onMessage(state, message, ctx) {
+        if (message.text === "bad" && !isMended) throw new TerminalError("no help for it");
+        ctx.reply(`${message.text}${message.redriven ? " again" : ""}`);
+        return [...state, message.text];
+      },
+      onNotice: {
+        poisoned(state, { id }, ctx) {
+          ctx.reply(`sorry for ${id}`);
+          return [...state, "!"];
+        },
+      },
+    });
+  let isMended = false;
+  afterEach(() => {
+    isMended = false;
+  });
+
+  test("halts its conversation in strict order until somebody retries or skips it", async () => {
+    const t = await start(picky("strict"));
+    await t.user("c1").sends(["a", "bad", "c"]);
+    expect(t.texts("c1")).toEqual(["a"]);
+    expect(t.situation("c1")).toMatchObject({ state: "halted", attempts: 1 });
+    expect(await t.retry("c1")).toBe(true);
+    expect(t.situation("c1").state).toBe("halted");
+    isMended = true;
+    expect(await t.retry("c1")).toBe(true);
+    expect(t.texts("c1")).toEqual(["a", "bad", "c"]);
+    expect([await t.retry("c1"), await t.skip("c1"), await t.skip("nobody")]).toEqual([false, false, false]);
+    expect(t.deadLetters()).toEqual([]);
+  });
+
+  test("becomes a dead letter when it is skipped, and comes back when it is redriven", async () => {
+    const t = await start(picky("strict"));
+    await t.user("c1").sends(["a", "bad", "c"]);
+    await t.crash();
+    expect(t.situation("c1").state).toBe("halted");
+    expect(await t.skip("c1")).toBe(true);
+    expect(t.texts("c1")).toEqual(["a", "c"]);
+    expect(t.deadLetters("c1")).toMatchObject([{ direction: "in", messageId: "m2", reason: "skipped", attempts: 1 }]);
+    isMended = true;
+    expect(await t.redrive("c1")).toBe(1);
+    expect(t.texts("c1")).toEqual(["a", "c", "bad again"]);
+    expect([t.deadLetters(), await t.redrive("c1")]).toEqual([[], 0]);
+  });
+
+  test("is set aside where order gives way, the bot is told, and the rest goes on", async () => {
+    const t = await start(picky("available"));
+    await t.user("c1").sends(["a", "bad", "c"]);
+    expect(t.texts("c1")).toEqual(["a", "sorry for m2", "c"]);
+    expect(t.state("c1")).toEqual(["a", "!", "c"]);
+    expect(t.turns("c1").map(({ messageId, seq }) => [messageId, seq])).toEqual([
+      ["m1", 1],
+      ["m3", 3],
+    ]);
+    expect(t.deadLetters("c1")).toMatchObject([{ messageId: "m2", reason: "poison" }]);
+    expect(t.deadLetters("c2")).toEqual([]);
+  });
+});
+
+test("a notice that the bot fails on for good becomes a dead letter, and the rest goes on", async () => {
+  const deaf = defineBot<readonly string[]>({
+    name: "deaf",
+    version: 1,
+    ordering: "available",
+    initialState: () => [],
+    onMessage(state, message) {
+      if (message.text === "bad") throw new TerminalError("no help for it");
+      return [...state, message.text];
+    },
+    onNotice: {
+      poisoned() {
+        throw new TerminalError("nor for this");
+      },
+    },
+  });
+  const t = await start(deaf);
+  await t.user("c1").sends(["a", "bad", "c"]);
+  expect(t.state("c1")).toEqual(["a", "c"]);
+  expect(t.deadLetters("c1").map(({ reason, messageId }) => [reason, messageId])).toEqual([
+    ["poison", "m2"],
+    ["notice", null],
+  ]);
+  expect([t.situation("c1").state, await t.redrive("c1")]).toEqual(["idle", 1]);
+});
+
+describe("sends between conversations", () => {
+  const relay = defineBot<readonly string[]>({
+    name: "relay",
+    version: 1,
+    initialState: () => [],
+    onMessage(state, message, ctx) {
+      const from = message.from?.conversation;
+      if (from === undefined) ctx.send({ conversation: "board" }, { text: message.text });
+      else ctx.reply(`${from}: ${message.text}`);
+      return [...state, message.text];
+    },
+  });
+
+  test.each([1, 4])("come once and in order, through a crash, in %i shards", async (shards) => {
+    const t = await start(relay, { config: { shards } });
+    await t.user("alice").sends(["one", "two"]);
+    void t.user("bob").says("three");
+    await t.crash();
+    await t.user("alice").says("four");
+    expect(t.texts("board").filter((text) => text.startsWith("alice"))).toEqual([
+      "alice: one",
+      "alice: two",
+      "alice: four",
+    ]);
+    expect(t.texts("board").filter((text) => text.startsWith("bob"))).toEqual(["bob: three"]);
+  });
+});
+
+describe("a number that is missing", () => {
+  test("holds its conversation, then halts it until somebody passes it", async () => {
+    const t = await start(tally, { order: "contiguous", firstSequence: 1, gapTimeoutMs: 5_000 });
+    await t.user("c1").says("a", { sequence: 1 });
+    await t.user("c1").says("c", { sequence: 3 });
+    expect(t.situation("c1")).toMatchObject({ state: "held", waiting: 1, why: "waits for number 2" });
+    await t.advance("6s");
+    expect(t.situation("c1")).toMatchObject({ state: "halted", waiting: 1 });
+    expect(await t.skip("c1")).toBe(true);
+    expect(t.texts("c1")).toEqual(["#1 a", "#2 c"]);
+    expect(t.situation("c1").state).toBe("idle");
+  });
+});
+
 describe("misuse", () => {
   test("is named", async () => {
     await expect(simulate({ ...tally, version: 0 })).rejects.toThrow(/bot\.version/);

@@ -159,6 +159,7 @@ export const WAITING_CORRUPTIONS: readonly Corruption[] = [
       const [, , halted] = ofConversation(run, "numbered");
       const { halt: _none, ...extra } = halted!.record.extra!;
       halted!.record = { ...halted!.record, extra };
+      withControl(run, "numbered").messages[0]!.control = { verb: "skip", halt: "another", by: "test" };
     },
   ],
   [

@@ -191,7 +191,6 @@ function poison(s: Scenario): void {
       poison: {
         did: ["m2", "m3"],
         outcomes: { m2: "skipped" },
-        cursor: at(verb, 0),
         extra: { waiting: waiting(1, 4) },
         unlisted: [1, 2],
         full: false,
@@ -270,7 +269,6 @@ function numbered(s: Scenario): void {
     {
       numbered: {
         did: ["n6"],
-        cursor: at(verb, 0),
         extra: { order: { epoch: 0, next: 7 } },
         unlisted: [3],
         open: false,
