@@ -502,7 +502,7 @@ export class ConversationActor implements Committable {
     switch (decision.kind) {
       case "consumed":
         this.#mailbox.shift();
-        this.#ports.finish(message.source);
+        this.#finishAgain(message);
         return "go-on";
       case "duplicate":
         this.#mailbox.shift();
@@ -645,8 +645,14 @@ export class ConversationActor implements Committable {
     for (let head = this.#mailbox.firstInInbox(); head !== undefined; head = this.#mailbox.firstInInbox()) {
       if (comparePositions(head.position, cursor) > 0) return;
       this.#mailbox.shiftInbox();
-      this.#ports.finish(head.source);
+      this.#finishAgain(head);
     }
+  }
+
+  /** What decided it may be uncommitted itself: then its entry goes with that. */
+  #finishAgain(message: InboxMessage): void {
+    if (this.#ledger.isSettled) this.#ports.finish(message.source);
+    else this.#ledger.consumedAgain(message);
   }
 
   #findOpen(position: Position): Work | "unread" | "later" | undefined {
@@ -1134,7 +1140,7 @@ export class ConversationActor implements Committable {
     }
     const decision = this.#sequenced(message, NOTHING_HELD);
     const isOpen = this.#isOpen(message);
-    if (decision.kind === "consumed") this.#ports.finish(message.source);
+    if (decision.kind === "consumed") this.#finishAgain(message);
     else if (decision.kind === "duplicate" && !isOpen) this.#dropDuplicate(message, decision.conflict);
     else {
       if (this.#liftsGap(message)) this.wake();

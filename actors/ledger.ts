@@ -299,6 +299,12 @@ export class Ledger {
     this.#ports.changed();
   }
 
+  /** A message that an uncommitted decision has passed was read again. */
+  consumedAgain(message: InboxMessage): void {
+    this.#openPending().consumed.push(message);
+    this.#ports.changed();
+  }
+
   /** Something of the extra changed, and nothing was consumed but a control. */
   change(born: Position, parts: ExtraParts, consumed?: MailboxMessage): void {
     const pending = this.#openPending();
