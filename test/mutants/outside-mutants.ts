@@ -203,6 +203,19 @@ export const outsideMutants: readonly WorldMutant[] = [
 /** Named by what keeps them harmless. */
 export const borne: readonly (readonly [name: string, options: WorldOptions])[] = [
   [
+    "every append is written twice: ids prove the second one",
+    {
+      wrapShard: (shard) =>
+        shardWith(shard, {
+          append: async (entry, max, options) => {
+            const reply = await shard.append(entry, max, options);
+            if (reply.kind === "appended") await shard.append(entry, max, options);
+            return reply;
+          },
+        }),
+    },
+  ],
+  [
     "every read of the inbox gives its first entry twice: the cursor is past it",
     {
       wrapShard: (shard) =>
