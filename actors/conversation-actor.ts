@@ -471,7 +471,7 @@ export class ConversationActor implements Committable {
     }
     if (!this.#ports.laneHasRoom(this.key, this.#ledger.uncommittedReplies, bytes, this.wake)) return false; // C2
     if (running.hasRoomFor(this.key)) return true;
-    running.onRoom(this.wake);
+    running.onRoom(this.key, this.wake);
     return false;
   }
 

@@ -10,7 +10,7 @@ export class RunningTurns {
   readonly #environment: Environment;
   readonly #max: number;
   readonly #turns = new Set<Turn>();
-  readonly #waiting = new Set<() => void>();
+  readonly #waiting = new Map<() => void, ConversationKey>();
   #sweep: Timer | null = null;
   /** By who asked for it, in that order: the first has it. */
   readonly #alone = new Map<unknown, { readonly key: ConversationKey; onAlone: (() => void) | null }>();
@@ -18,10 +18,6 @@ export class RunningTurns {
   constructor(environment: Environment, max: number) {
     this.#environment = environment;
     this.#max = max;
-  }
-
-  get hasRoom(): boolean {
-    return this.#turns.size < this.#max && this.#alone.size === 0;
   }
 
   /** Whether a turn of this conversation may begin now. */
@@ -57,9 +53,9 @@ export class RunningTurns {
     onAlone?.();
   }
 
-  /** Calls back once, when there is room again. */
-  onRoom(wake: () => void): void {
-    this.#waiting.add(wake);
+  /** Calls back once, when there is room for this conversation again. */
+  onRoom(key: ConversationKey, wake: () => void): void {
+    this.#waiting.set(wake, key);
   }
 
   add(turn: Turn): void {
@@ -76,8 +72,11 @@ export class RunningTurns {
 
   /** One at a time, as long as there is room: who is woken may need no place, or may have been stopped meanwhile. */
   #wakeNext(): void {
-    if (!this.hasRoom && (this.#alone.size === 0 || this.#turns.size > 0)) return;
-    for (const wake of this.#waiting) {
+    for (const [wake, key] of this.#waiting) {
+      if (!this.hasRoomFor(key)) {
+        if (this.#firstAlone === null) return; // nor for any other
+        continue;
+      }
       this.#waiting.delete(wake);
       wake();
       if (this.#waiting.size > 0) this.#environment.soon(() => this.#wakeNext());

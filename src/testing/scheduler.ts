@@ -30,6 +30,8 @@ const HASTE_MS_MAX = 500;
  * second is for what an actor was told meanwhile.
  */
 const ROUNDS_PER_EVENT = 2;
+/** So many events at one moment are an endless loop: what works gets on with less, and time has to pass. */
+const EVENTS_AT_ONCE_MAX = 200_000;
 /** Taken when the module is loaded, so that a test's fake timers do not stop the simulation itself. */
 const nextTurn = setImmediate;
 
@@ -41,6 +43,8 @@ export class Scheduler {
   readonly #due: ScheduledEvent[] = [];
   readonly #later = new EventHeap();
   #nowMs = START_MS;
+  /** How many have happened since `#nowMs` changed. */
+  #atOnce = { atMs: START_MS, events: 0 };
   #order = 0;
   #afterwards: (() => void)[] = [];
   /** Events that have happened. */
@@ -89,11 +93,13 @@ export class Scheduler {
    * Lets one event happen, and all that follows from it at once.
    * @param untilMs how far time may pass
    * @returns false if nothing can happen up to then
+   * @throws Error when events follow each other without end and time does not pass
    */
   async step(untilMs: number = Number.POSITIVE_INFINITY): Promise<boolean> {
     const event = this.#next(untilMs);
     if (event === null) return false;
     this.count += 1;
+    this.#checkTimePasses(event);
     this.#onEvent?.({ label: event.label, process: event.life?.name ?? "world", atMs: this.#nowMs });
     const { run } = event;
     cancel(event);
@@ -128,6 +134,15 @@ export class Scheduler {
     await this.#breathe();
     while (!isSo()) if (!(await this.step(endMs))) return isSo();
     return true;
+  }
+
+  #checkTimePasses({ label, life }: ScheduledEvent): void {
+    if (this.#atOnce.atMs !== this.#nowMs) this.#atOnce = { atMs: this.#nowMs, events: 0 };
+    this.#atOnce.events += 1;
+    if (this.#atOnce.events <= EVENTS_AT_ONCE_MAX) return;
+    throw new Error(
+      `${EVENTS_AT_ONCE_MAX} events happened and no time passed: something waits in an endless loop. The next one: "${label}" of ${life?.name ?? "the world"}.`,
+    );
   }
 
   /** What has just begun gets as far as its next events. */

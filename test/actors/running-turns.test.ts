@@ -32,3 +32,25 @@ test("a shard that leaves before its turn does not end that of another", () => {
   running.leaveAlone(null, undefined, "shard 1");
   expect([a, b].map((key) => running.hasRoomFor(key!))).toEqual([true, false]);
 });
+
+test("while one is to run alone, the others are not woken to find no room, again and again", async () => {
+  const environment = new VirtualEnvironment(1);
+  const running = new RunningTurns(environment, 10);
+  let woken = 0;
+  const wakeB = (): void => {
+    woken += 1;
+    if (!running.hasRoomFor(b!)) running.onRoom(b!, wakeB);
+  };
+  running.leaveAlone(a!);
+  running.onRoom(b!, wakeB);
+  running.onRoom(c!, () => undefined);
+  running.leaveAlone(a!);
+  await environment.pass(1_000);
+  expect(woken).toBe(0);
+  running.onRoom(a!, () => (woken += 10));
+  running.leaveAlone(a!);
+  expect(woken).toBe(10);
+  running.leaveAlone(null);
+  await environment.pass(1_000);
+  expect(woken).toBe(11);
+});

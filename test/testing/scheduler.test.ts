@@ -173,3 +173,10 @@ propertyTest.prop([fc.array(fc.oneof(fc.nat(20), fc.constant(null)), { maxLength
     });
   },
 );
+
+test("events that follow each other without end while time stands still are an error, not a run without end", async () => {
+  const scheduler = new Scheduler({ seed: 1 });
+  const again = (): void => void scheduler.schedule("again", 0, again);
+  again();
+  await expect(scheduler.settle()).rejects.toThrow('The next one: "again" of the world.');
+});
