@@ -237,6 +237,7 @@ export class LaneActor {
     const before = this.#state?.outSeq === item.outSeq ? this.#state : null;
     const attempts = (before?.attempts ?? 0) + 1;
     return {
+      born: item.born,
       outSeq: item.outSeq,
       attempts,
       firstFailedAtMs: before?.firstFailedAtMs ?? nowMs,

@@ -18,12 +18,43 @@ export type Admit = (messages: readonly Inbound[]) => Promise<AdmitOutcome>;
 export type SendOutcome =
   | { readonly kind: "delivered" }
   | { readonly kind: "retryable"; readonly reason: string; readonly retryAfterMs?: number }
-  /** Unknown whether it arrived: the same key and bytes go out again. */
+  /** Unknown whether it arrived: what follows is for the channel's `onAmbiguous` to say. */
   | { readonly kind: "ambiguous"; readonly reason: string }
   /** Never acceptable in this form. */
   | { readonly kind: "terminal"; readonly reason: string }
   /** The recipient left; nothing more will ever be accepted for this conversation. */
   | { readonly kind: "gone"; readonly reason: string };
+
+/** What is known of a reply whose attempt had an unknown outcome. */
+export type ProbeOutcome =
+  | { readonly kind: "delivered" }
+  /** It did not arrive: the same key and bytes go out again. */
+  | { readonly kind: "absent" }
+  /** Not known now: it is asked again, by the ladder of retries. */
+  | { readonly kind: "unknown"; readonly reason: string };
+
+/** What all lanes of a channel share at its outside. */
+export interface AccountOptions {
+  /** Attempts under way at the same time; default 128. */
+  readonly concurrency?: number;
+  /** Attempts begun per second, on average; default: as many as there are. */
+  readonly ratePerSecond?: number;
+  /** Attempts that may begin at once after a quiet time; default one second's. */
+  readonly burst?: number;
+  /** So many failed attempts in a row, whosever, open the breaker: default 20; Infinity for none. */
+  readonly breakerFailures?: number;
+  /** How long it stays open before one attempt probes, ms: default 1,000, doubling to 30,000 while probes fail. */
+  readonly breakerOpenMs?: number;
+  readonly breakerOpenMsMax?: number;
+}
+
+/** For how long and how often a reply is tried before its lane gives it up. Both are durable. */
+export interface RetryBudget {
+  /** From its first failure, ms; default 259,200,000 (3 days). */
+  readonly budgetMs?: number;
+  /** Failed attempts; default: as many as there is time for. */
+  readonly attemptsMax?: number;
+}
 
 export interface Channel {
   /** Lower case letters, digits and "-"; part of every conversation's id. */
@@ -40,10 +71,22 @@ export interface Channel {
    * sooner (`dedupeMs`): the last repeat would be a second message.
    */
   readonly retryHorizonMs?: number;
+  /** Bounds of its outside. Absent: none; then nothing is counted either. */
+  readonly account?: AccountOptions;
+  readonly retry?: RetryBudget;
+  /**
+   * What follows an attempt of unknown outcome. `retry` (default): the same key and bytes go out again, for an outside that knows a key
+   * it had before. `probe`: `probe` is asked first. `halt`: the lane halts. The latter two write each attempt down before it begins.
+   */
+  readonly onAmbiguous?: "retry" | "probe" | "halt";
+  /** For an outside that knows no keys: the next reply goes out only after the commit that says this one is delivered (attack H7). */
+  readonly ackFirst?: boolean;
   /** The wire bytes of a reply. Pure: the same input gives the same bytes. */
   render(input: RenderInput): Uint8Array;
   /** One attempt, never rejects. Aborting ends it as `ambiguous`. */
   send(delivery: Delivery, signal: AbortSignal): Promise<SendOutcome>;
+  /** Whether a reply arrived whose attempt had an unknown outcome; never rejects. Needed with `onAmbiguous: "probe"`. */
+  probe?(delivery: Delivery, signal: AbortSignal): Promise<ProbeOutcome>;
   /** Called once when messages can be admitted; a channel that receives by itself keeps `admit`. */
   open?(admit: Admit): void;
   close?(): Promise<void>;

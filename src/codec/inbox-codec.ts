@@ -16,6 +16,8 @@ import type {
   Inbound,
   InboxEntry,
   InboxMessage,
+  LaneControl,
+  LaneControlMessage,
   MailboxMessage,
   MessageExtra,
   TimerMessage,
@@ -25,7 +27,7 @@ import { CodecError } from "../errors.ts";
 import { crc32 } from "./checksum.ts";
 import { ENTRY_OVERHEAD_BYTES, FRAME_OVERHEAD_BYTES, FrameWriter, readFrames } from "./frames.ts";
 
-const KIND = { message: 0, timer: 1, control: 2 } as const;
+const KIND = { message: 0, timer: 1, control: 2, laneControl: 3 } as const;
 const HAS_SEQUENCE = 1;
 const HAS_SENT_AT = 2;
 const HAS_EXTRA = 4;
@@ -92,6 +94,10 @@ export class InboxBatch {
 
   addControl(key: ConversationKey, control: Control): void {
     this.#write({ ...NOTHING, kind: KIND.control, key, dataJson: JSON.stringify(control) });
+  }
+
+  addLaneControl(key: ConversationKey, control: LaneControl): void {
+    this.#write({ ...NOTHING, kind: KIND.laneControl, key, dataJson: JSON.stringify(control) });
   }
 
   finish(): Buffer {
@@ -167,6 +173,8 @@ export function timerBytesMax({ key, name }: Pick<TimerMessage, "key" | "name">)
 
 export interface DecodedBatch {
   readonly messages: readonly MailboxMessage[];
+  /** They go to lanes, past the conversations. */
+  readonly laneControls: readonly LaneControlMessage[];
   /** Payloads that fail their checksum or are of an unknown kind, as they were read. */
   readonly rotten: readonly Buffer[];
 }
@@ -177,23 +185,31 @@ export interface DecodedBatch {
  */
 export function decodeInboxEntry(bytes: Buffer, entry: InboxEntry, hashKey: Hash64): DecodedBatch {
   const messages: MailboxMessage[] = [];
+  const laneControls: LaneControlMessage[] = [];
   const rotten: Buffer[] = [];
   readFrames(bytes, {
     payload(index, start, end) {
       const place = { position: { entry: entry.id, index }, source: entry };
       const message = decodeFrame(bytes, start, end, place, hashKey);
       if (message === null) rotten.push(bytes.subarray(start, end));
+      else if (message.kind === "lane-control") laneControls.push(message);
       else messages.push(message);
     },
     rotten: (_index, start, end) => rotten.push(bytes.subarray(start, end)),
   });
-  return { messages, rotten };
+  return { messages, laneControls, rotten };
 }
 
 type Place = Pick<InboxMessage, "position" | "source">;
 
 /** Null for a kind that this version does not know. */
-function decodeFrame(bytes: Buffer, start: number, end: number, place: Place, hashKey: Hash64): MailboxMessage | null {
+function decodeFrame(
+  bytes: Buffer,
+  start: number,
+  end: number,
+  place: Place,
+  hashKey: Hash64,
+): MailboxMessage | LaneControlMessage | null {
   const flags = bytes[start + 1]!;
   let at = start + FIXED_BYTES;
   let sequence: number | undefined;
@@ -227,6 +243,10 @@ function decodeFrame(bytes: Buffer, start: number, end: number, place: Place, ha
       };
     case KIND.control:
       return { kind: "control", ...place, key, control: JSON.parse(bytes.toString("utf8", dataStart, end)) as Control };
+    case KIND.laneControl: {
+      const control = JSON.parse(bytes.toString("utf8", dataStart, end)) as LaneControl;
+      return { kind: "lane-control", ...place, key, control };
+    }
     case KIND.message: {
       const extra =
         extraBytes === 0 ? null : (JSON.parse(bytes.toString("utf8", extraStart, dataStart)) as MessageExtra);

@@ -1,18 +1,9 @@
 // Lane state codec: JSON, since it is small, rare, and read by people with redis-cli.
 
+import { LANE_STATES, type LaneState } from "../domain/lane.ts";
 import { CodecError } from "../errors.ts";
 
-/** A lane that does not flow. `retrying` goes on by itself at `nextAtMs`; the others wait for an operator. */
-export interface LaneState {
-  readonly state: "retrying" | "halted" | "closed";
-  readonly outSeq: number;
-  /** Failed attempts of the reply at the head. */
-  readonly attempts: number;
-  readonly firstFailedAtMs: number;
-  readonly nextAtMs: number;
-  /** Status or error code of the last attempt; never payload. */
-  readonly reason: string;
-}
+export type { LaneState } from "../domain/lane.ts";
 
 export const encodeLaneState = (state: LaneState): Buffer => Buffer.from(JSON.stringify(state));
 
@@ -20,7 +11,9 @@ export const encodeLaneState = (state: LaneState): Buffer => Buffer.from(JSON.st
 export function decodeLaneState(bytes: Uint8Array): LaneState {
   try {
     const state = JSON.parse(Buffer.from(bytes).toString()) as LaneState;
-    if (["retrying", "halted", "closed"].includes(state.state) && Number.isSafeInteger(state.attempts)) return state;
+    const counts = [state.outSeq, state.attempts, state.nextAtMs];
+    if (LANE_STATES.includes(state.state) && typeof state.born === "string" && counts.every(Number.isSafeInteger))
+      return state;
   } catch {
     // falls through to the one error that both ways of being wrong share
   }

@@ -13,6 +13,20 @@ export interface OutboxReply {
   readonly outSeq: number;
   /** The wire bytes of every attempt. */
   readonly body: Uint8Array;
+  /** What few replies have; absent for the others. */
+  readonly extra?: ReplyExtra;
+}
+
+export interface ReplyExtra {
+  /** ms since the Unix epoch: from then on it is not sent any more. */
+  readonly expiresAtMs?: number;
+  /** Of a reply that its channel sends in several: which one, from 1, of how many. They share an `outSeq` and follow each other. */
+  readonly part?: number;
+  readonly parts?: number;
+  /** Its turn consumed a notice: of its own failure there is none (no marker for a marker). */
+  readonly isOfNotice?: true;
+  /** An operator sent it again after it had become a dead letter. */
+  readonly isRedriven?: true;
 }
 
 export interface DecodedOutboxEntry {

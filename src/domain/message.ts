@@ -40,6 +40,8 @@ export interface MessageExtra {
   readonly hops?: number;
   /** The dead letter that came back as this message, `<entry id>`. */
   readonly redrives?: string;
+  /** It is no message but a marker: a reply became a dead letter (ordering `available` only). */
+  readonly deliveryFailed?: { readonly outSeq: number; readonly reason: string };
 }
 
 /** A due timer or clock of a conversation, as it stands in a mailbox. */
@@ -66,6 +68,23 @@ export type Control =
   | { readonly verb: "retry"; readonly halt: string; readonly by: string }
   /** The message that it is halted at becomes a dead letter, or the gap is passed. */
   | { readonly verb: "skip"; readonly halt: string; readonly by: string };
+
+/** What an operator asks of the lane of a conversation. It goes there, past the conversation itself; done twice it changes nothing. */
+export interface LaneControlMessage {
+  readonly kind: "lane-control";
+  readonly position: Position;
+  readonly source: InboxEntry;
+  readonly key: ConversationKey;
+  readonly control: LaneControl;
+}
+
+export type LaneControl =
+  /** Sends the reply at the head again, with attempts counted from 0; it opens a lane that is closed. `at`: `replyName` of the head. */
+  | { readonly verb: "lane-retry"; readonly at: string; readonly by: string }
+  /** The reply at the head of a halted lane, with the other parts of it, becomes a dead letter. */
+  | { readonly verb: "lane-skip"; readonly at: string; readonly by: string }
+  /** The reply that is this dead letter, `<entry id>`, joins the end of its lane's list: same key, same bytes. */
+  | { readonly verb: "lane-redrive"; readonly letter: string; readonly by: string };
 
 export type MailboxMessage = InboxMessage | TimerMessage | ControlMessage;
 
@@ -116,4 +135,6 @@ export interface Delivery {
   readonly body: Uint8Array;
   /** The outbox entry that holds it: it only rises along a lane. */
   readonly place?: EntryId;
+  /** It had become a dead letter, and an operator sent it again. */
+  readonly redriven?: true;
 }

@@ -29,6 +29,8 @@ export interface ShardKeys {
   readonly from: string;
   /** stream: messages of a conversation that wait, under ids that the record gives out */
   waiting(conversation: string): string;
+  /** stream: replies of a lane that does not flow, under ids that its state gives out */
+  laneList(conversation: string): string;
   /** string: a conversation's record */
   record(conversation: string): string;
   /** string: a conversation's dedupe ids */
@@ -85,6 +87,7 @@ export function shardKeys(ns: string, shard: number): ShardKeys {
     timers: `${prefix}:timers`,
     from: `${prefix}:from`,
     waiting: (conversation) => `${prefix}:in:${conversation}`,
+    laneList: (conversation) => `${prefix}:out:${conversation}`,
     record: (conversation) => `${prefix}:c:${conversation}`,
     ids: (conversation) => `${prefix}:ids:${conversation}`,
     transcript: (conversation) => `${prefix}:transcript:${conversation}`,

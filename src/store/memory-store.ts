@@ -20,6 +20,7 @@ import {
   type Commit,
   type CommitReply,
   type ConversationWrite,
+  type LaneListWrite,
   type MoveTimersReply,
   type NamespaceMeta,
   type Owner,
@@ -111,6 +112,7 @@ export class MemoryShard {
   readonly transcripts: Map<ConversationKey, Living<MemoryStream>> = new Map();
   /** A list without entries is none: what ids it gave out is forgotten. */
   readonly waitingLists: Map<ConversationKey, MemoryStream> = new Map();
+  readonly laneLists: Map<ConversationKey, MemoryStream> = new Map();
   readonly open: Map<ConversationKey, Uint8Array> = new Map();
   readonly full: Set<ConversationKey> = new Set();
   /** By member, as in Redis: due at, ms. */
@@ -312,7 +314,10 @@ export class MemoryShardStore implements ShardStore {
     if (data.n > n) throw new StoreCorruptError(`commit ${n} came after ${data.n}`);
     if (commit.outbox !== null) this.#checkClock("outbox", data.outbox, data.outboxLast);
     if (commit.inboxAdd !== undefined) this.#checkClock("inbox", data.inbox, data.inboxLast);
-    for (const { key, aside } of commit.conversations) this.#checkListIds(key, aside);
+    for (const { key, aside } of commit.conversations) {
+      checkListIds(this.#data.waitingLists, key, aside?.waiting ?? []);
+    }
+    for (const { key, joining } of commit.laneLists ?? []) checkListIds(this.#data.laneLists, key, joining);
     this.#apply(commit);
     return { kind: "applied", n, outboxId: data.outboxId };
   }
@@ -363,8 +368,12 @@ export class MemoryShardStore implements ShardStore {
 
   async readWaiting(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]> {
     this.#checkOpen("readWaiting");
-    const entries = this.#data.waitingLists.get(key)?.after({ ms: request.after, seq: 0 }, request.count) ?? [];
-    return entries.map(({ id, bytes }) => ({ id: id.ms, bytes }));
+    return listed(this.#data.waitingLists, key, request);
+  }
+
+  async readLaneList(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]> {
+    this.#checkOpen("readLaneList");
+    return listed(this.#data.laneLists, key, request);
   }
 
   /** The cursor is the last key given: what comes and goes meanwhile moves nothing else. */
@@ -433,6 +442,7 @@ export class MemoryShardStore implements ShardStore {
     data.deadCount += commit.dead.length;
     this.#forgetDead(commit.deadDone ?? []);
     for (const { key, aside } of commit.conversations) if (aside !== undefined) this.#writeAside(key, aside);
+    for (const { key, joining, leaving } of commit.laneLists ?? []) writeList(data.laneLists, key, joining, leaving);
     if (commit.headsThrough === true) data.uncleanEnds = 0;
     data.n = commit.n;
     data.clean = false;
@@ -454,11 +464,7 @@ export class MemoryShardStore implements ShardStore {
 
   #writeAside(key: ConversationKey, { waiting, waitingDone, open, timers, full }: AsideWrite): void {
     const data = this.#data;
-    const list = data.waitingLists.get(key) ?? new MemoryStream();
-    for (const { id, bytes } of waiting) list.addAs({ ms: id, seq: 0 }, bytes);
-    list.delete(waitingDone.map((id) => ({ ms: id, seq: 0 })));
-    if (list.entries.length > 0) data.waitingLists.set(key, list);
-    else data.waitingLists.delete(key);
+    writeList(data.waitingLists, key, waiting, waitingDone);
     if (open === null) data.open.delete(key);
     else if (open !== undefined) data.open.set(key, open.slice());
     for (const { name, generation, atMs } of timers) {
@@ -534,13 +540,6 @@ export class MemoryShardStore implements ShardStore {
     }
   }
 
-  #checkListIds(key: ConversationKey, aside: AsideWrite | undefined): void {
-    const last = this.#data.waitingLists.get(key)?.lastId ?? ENTRY_ZERO;
-    if (aside?.waiting[0] !== undefined && aside.waiting[0].id <= last.ms) {
-      throw new StoreCorruptError("a waiting list gave out an id before that joins it now");
-    }
-  }
-
   #nowMs(): number {
     return Math.floor(this.#environment.nowMs());
   }
@@ -571,6 +570,38 @@ function cutToBytes(stream: MemoryStream, bytesMax: number): void {
     from -= 1;
   }
   stream.entries = stream.entries.slice(from);
+}
+
+type Lists = Map<ConversationKey, MemoryStream>;
+
+function listed(
+  lists: Lists,
+  key: ConversationKey,
+  { after, count }: { after: number; count: number },
+): WaitingEntry[] {
+  const entries = lists.get(key)?.after({ ms: after, seq: 0 }, count) ?? [];
+  return entries.map(({ id, bytes }) => ({ id: id.ms, bytes }));
+}
+
+function writeList(
+  lists: Lists,
+  key: ConversationKey,
+  joining: LaneListWrite["joining"],
+  leaving: LaneListWrite["leaving"],
+): void {
+  const list = lists.get(key) ?? new MemoryStream();
+  for (const { id, bytes } of joining) list.addAs({ ms: id, seq: 0 }, bytes);
+  list.delete(leaving.map((id) => ({ ms: id, seq: 0 })));
+  if (list.entries.length > 0) lists.set(key, list);
+  else lists.delete(key);
+}
+
+/** Of those that join, the first has to be above all that the list gave out; the others rise. */
+function checkListIds(lists: Lists, key: ConversationKey, joining: LaneListWrite["joining"]): void {
+  const last = lists.get(key)?.lastId ?? ENTRY_ZERO;
+  if (joining[0] !== undefined && joining[0].id <= last.ms) {
+    throw new StoreCorruptError("a waiting list gave out an id before that joins it now");
+  }
 }
 
 function concat(a: Uint8Array, b: Uint8Array): Uint8Array {

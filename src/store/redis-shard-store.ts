@@ -167,10 +167,20 @@ export class RedisShardStore implements ShardStore {
     return fields.map(([key, state]) => ({ key: key as ConversationKey, state }));
   }
 
-  async readWaiting(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]> {
-    const after = { ms: request.after, seq: 0 };
-    const range = { after, count: request.count };
-    const entries = await this.#readStream(this.#keys.waiting(key), range, this.#during("readWaiting"));
+  readWaiting(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]> {
+    return this.#readList(this.#keys.waiting(key), request, this.#during("readWaiting"));
+  }
+
+  readLaneList(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]> {
+    return this.#readList(this.#keys.laneList(key), request, this.#during("readLaneList"));
+  }
+
+  async #readList(
+    key: string,
+    { after, count }: { after: number; count: number },
+    during: string,
+  ): Promise<WaitingEntry[]> {
+    const entries = await this.#readStream(key, { after: { ms: after, seq: 0 }, count }, during);
     return entries.map(({ id, bytes }) => ({ id: id.ms, bytes }));
   }
 

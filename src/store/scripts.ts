@@ -15,6 +15,7 @@ import type {
   AppendReply,
   Commit,
   CommitReply,
+  LaneListWrite,
   MoveTimersReply,
   NamespaceMeta,
   ReleaseReply,
@@ -282,8 +283,9 @@ interface ScriptCall {
 /** Most commits move nothing aside, and pay nothing for it. */
 const NO_ASIDE: ScriptCall = { keys: [], args: [] };
 
-const hasAside = ({ conversations, deadDone, inboxAdd, headsThrough }: Commit): boolean =>
+const hasAside = ({ conversations, deadDone, inboxAdd, headsThrough, laneLists }: Commit): boolean =>
   (deadDone !== undefined && deadDone.length > 0) ||
+  (laneLists !== undefined && laneLists.length > 0) ||
   inboxAdd !== undefined ||
   headsThrough === true ||
   conversations.some(({ aside }) => aside !== undefined);
@@ -292,23 +294,26 @@ const hasAside = ({ conversations, deadDone, inboxAdd, headsThrough }: Commit): 
 function encodeAside(keys: ShardKeys, commit: Commit): ScriptCall {
   const listKeys: string[] = [];
   const lists: PackItem[] = [];
+  const addList = (key: string, joining: LaneListWrite["joining"], leaving: LaneListWrite["leaving"]): void => {
+    if (joining.length === 0 && leaving.length === 0) return;
+    listKeys.push(key);
+    lists.push(joining.length);
+    for (const { id, bytes } of joining) lists.push(id, bytes);
+    lists.push(leaving.length, ...leaving);
+  };
   const open: PackItem[] = [];
   const timers: PackItem[] = [];
   const full: PackItem[] = [];
   for (const { key, aside } of commit.conversations) {
     if (aside === undefined) continue;
-    if (aside.waiting.length > 0 || aside.waitingDone.length > 0) {
-      listKeys.push(keys.waiting(key));
-      lists.push(aside.waiting.length);
-      for (const { id, bytes } of aside.waiting) lists.push(id, bytes);
-      lists.push(aside.waitingDone.length, ...aside.waitingDone);
-    }
+    addList(keys.waiting(key), aside.waiting, aside.waitingDone);
     if (aside.open !== undefined) open.push(key, aside.open ?? false);
     for (const { name, generation, atMs } of aside.timers) {
       timers.push(timerMember({ key, name, generation }), atMs ?? false);
     }
     if (aside.full !== undefined) full.push(key, aside.full ? 1 : 0);
   }
+  for (const { key, joining, leaving } of commit.laneLists ?? []) addList(keys.laneList(key), joining, leaving);
   return {
     keys: [keys.open, keys.full, keys.timers, ...listKeys],
     args: [

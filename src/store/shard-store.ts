@@ -132,6 +132,15 @@ export interface ConversationWrite {
   readonly aside?: AsideWrite;
 }
 
+/** What a commit changes of the list of a lane that does not flow (R1). */
+export interface LaneListWrite {
+  readonly key: ConversationKey;
+  /** Appended; ids rise and were never used in the list. */
+  readonly joining: readonly { readonly id: number; readonly bytes: Uint8Array }[];
+  /** Leave, also such as this commit appends; the key goes with the last one. */
+  readonly leaving: readonly number[];
+}
+
 export interface Commit {
   readonly epoch: number;
   /** Last applied + 1. */
@@ -148,6 +157,8 @@ export interface Commit {
   readonly acks: readonly { readonly entry: EntryId; readonly done: Uint8Array }[];
   /** Durable lane states; null removes. */
   readonly lanes: readonly { readonly key: ConversationKey; readonly state: Uint8Array | null }[];
+  /** At most one of each lane. */
+  readonly laneLists?: readonly LaneListWrite[];
   readonly dead: readonly Uint8Array[];
   /** Dead letters that were redriven: they leave. */
   readonly deadDone?: readonly EntryId[];
@@ -205,6 +216,8 @@ export interface ShardStore {
   readDeadLetters(request: { after: EntryId; count: number }): Promise<StoredEntry[]>;
   /** Of a conversation's waiting list, those with ids above `after` (0: from the first), in order. */
   readWaiting(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]>;
+  /** Of a lane's list, those with ids above `after` (0: from the first), in order. */
+  readLaneList(key: ConversationKey, request: { after: number; count: number }): Promise<WaitingEntry[]>;
   /** One step through the index of the unfinished, like `Store.scanConversations`. */
   readOpen(request: { cursor: string; count: number }): Promise<{
     readonly cursor: string;

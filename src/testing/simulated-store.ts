@@ -155,6 +155,9 @@ export class SimulatedStore implements Store {
         inner.readDeadLetters(request),
       ),
       readWaiting: wrap("readWaiting", (...args: Parameters<ShardStore["readWaiting"]>) => inner.readWaiting(...args)),
+      readLaneList: wrap("readLaneList", (...args: Parameters<ShardStore["readLaneList"]>) =>
+        inner.readLaneList(...args),
+      ),
       readOpen: wrap("readOpen", (request: Parameters<ShardStore["readOpen"]>[0]) => inner.readOpen(request)),
       readTimers: wrap("readTimers", (request: Parameters<ShardStore["readTimers"]>[0]) => inner.readTimers(request)),
       moveTimers: wrap("moveTimers", (request: Parameters<ShardStore["moveTimers"]>[0]) => inner.moveTimers(request)),

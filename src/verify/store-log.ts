@@ -372,7 +372,7 @@ export class StoreLog {
     const places: InboxPlace[] = [];
     const { messages, rotten } = this.#readable(
       () => decodeInboxEntry(bytes, { id: entryId, bytes: bytes.length, undecided: 0 }, hashKey),
-      { messages: [], rotten: [bytes] },
+      { messages: [], laneControls: [], rotten: [bytes] },
     );
     this.figures.rotten += rotten.length;
     for (const message of messages) {

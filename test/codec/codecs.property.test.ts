@@ -359,6 +359,7 @@ describe("lane states", () => {
   example("are read back, and anything else is refused", () => {
     const state = {
       state: "retrying",
+      born: "b.0",
       outSeq: 3,
       attempts: 2,
       firstFailedAtMs: 10,

@@ -20,6 +20,7 @@ export const shardWith = (shard: ShardStore, changed: Partial<ShardStore>): Shar
   readTranscript: (key, request) => shard.readTranscript(key, request),
   readDeadLetters: (request) => shard.readDeadLetters(request),
   readWaiting: (key, request) => shard.readWaiting(key, request),
+  readLaneList: (key, request) => shard.readLaneList(key, request),
   readOpen: (request) => shard.readOpen(request),
   readTimers: (request) => shard.readTimers(request),
   moveTimers: (request) => shard.moveTimers(request),

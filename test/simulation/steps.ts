@@ -85,6 +85,7 @@ export function stepsOf({ name, commit, args }: StoreCall): readonly Step[] {
     case "moveTimers":
       return ["S20 move timers"];
     case "readWaiting":
+    case "readLaneList":
       return ["S9 read list"];
     case "readInbox":
       return ["S5 read inbox"];

@@ -92,6 +92,7 @@ export class FaultyStore {
           commit: guard("commit", (commit) => shard.commit(commit)),
           readTranscript: guard("readTranscript", (key, request) => shard.readTranscript(key, request)),
           readDeadLetters: guard("readDeadLetters", (request) => shard.readDeadLetters(request)),
+          readLaneList: guard("readLaneList", (key, request) => shard.readLaneList(key, request)),
           readWaiting: guard("readWaiting", (key, request) => shard.readWaiting(key, request)),
           readOpen: guard("readOpen", (request) => shard.readOpen(request)),
           readTimers: guard("readTimers", (request) => shard.readTimers(request)),

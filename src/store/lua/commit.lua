@@ -9,7 +9,7 @@
 --   then the dedupe ids           <ns>:{<shard>}:ids:<c>         string, one for each 3 items of ARGV[5]
 --   then the transcripts          <ns>:{<shard>}:transcript:<c>  stream, one for each count in ARGV[12]
 --   and only with ARGV[17]        <ns>:{<shard>}:open  hash    <ns>:{<shard>}:full  set    <ns>:{<shard>}:timers  zset
---   then the waiting lists        <ns>:{<shard>}:in:<c>          stream, one for each list in ARGV[17]
+--   then the waiting lists        <ns>:{<shard>}:in:<c> and :out:<c>  stream, one for each list in ARGV[17]
 --
 -- ARGV[1] epoch (int)   ARGV[2] n (int)   ARGV[3] lease length (ms, int > 0)
 -- Lists are MessagePack arrays, cut here by one call each; what is in them is opaque and never looked at.
