@@ -4,10 +4,12 @@
 //   G1. At most one commit of a shard is in flight, and numbers leave no gap: n follows n - 1 within the epoch.
 //   G2. An unknown outcome is resolved by sending the very same commit again until Redis answers (R2). Nothing is forgotten
 //       meanwhile, and nothing else is written.
-//   G3. A conversation's record, ids, replies and finished entries go into one commit, never into two.
+//   G3. A conversation's record, ids, replies and finished entries go into one commit, never into two; so do the replies that go to
+//       the list of their lane, and all that changed of one lane.
 //   G4. `applied` is told to those whose work it was only after Redis answered; replies reach their lane then, not before (P4).
 //   G5. Fenced, rewound or corrupt ends the committer: `onLost` is called once and nothing is sent any more.
 
+import { encodeLaneState } from "../src/codec/lane-codec.ts";
 import { emptyBitmap, encodeOutboxEntry, hasBit, type OutboxReply, setBit } from "../src/codec/outbox-codec.ts";
 import type { ConversationKey } from "../src/domain/ids.ts";
 import type { InboxEntry, InboxMessage } from "../src/domain/message.ts";
@@ -17,7 +19,8 @@ import { type PartEnvironment, pause, type Timer } from "../src/environment.ts";
 import { severityOf } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
-import type { Commit, CommitReply, ConversationWrite, ShardStore } from "../src/store/shard-store.ts";
+import type { Commit, CommitReply, ConversationWrite, LaneListWrite, ShardStore } from "../src/store/shard-store.ts";
+import type { LaneWrite } from "./lane-backlog.ts";
 import { sendBytesOf } from "./sends.ts";
 import type { Send } from "./turn.ts";
 
@@ -28,6 +31,13 @@ export interface Committable {
   takeWrite(): PendingWrite;
   /** What the last `takeWrite` gave out is durable. */
   committed(): void;
+}
+
+/** A lane of which more is to be said than that replies are delivered. */
+export interface CommittableLane {
+  readonly key: ConversationKey;
+  /** All that changed since the last call. */
+  takeWrite(): LaneWrite;
 }
 
 export interface PendingWrite {
@@ -102,10 +112,15 @@ export interface CommitterOptions {
   readonly onTimer: (atMs: number) => void;
   /** What the index of the unfinished says of a conversation changed; null: it left the index. */
   readonly onOpen: (key: ConversationKey, entry: Uint8Array | null) => void;
-  /** Messages to other conversations, sorted by the inbox that they go to. */
-  readonly sortSends: (sends: readonly Send[], n: number) => SortedSends;
+  /** The lane of this reply if it goes straight to its list, and took it; null for the outbox. */
+  readonly toList: (reply: OutboxReply) => CommittableLane | null;
+  /** Messages to other conversations, sorted by the inbox that they go to, and markers for this shard's own. */
+  readonly sortSends: (sends: readonly Send[], markers: readonly LaneMarkers[], n: number) => SortedSends;
   readonly onLost: (reason: LostReason) => void;
 }
+
+/** Markers for the conversation of a lane. */
+export type LaneMarkers = Pick<LaneWrite, "key" | "markers">;
 
 /** What one commit sends from conversation to conversation. */
 export interface SortedSends {
@@ -126,7 +141,7 @@ export class Committer {
   #dirty = new Set<Committable>();
   #inboxDone: InboxEntry[] = [];
   #acked = new Set<OutboxEntry>();
-  #lanes = new Map<ConversationKey, Uint8Array | null>();
+  #lanes = new Set<CommittableLane>();
   #dead: Uint8Array[] = [];
   #headsThrough = false;
   #deadCount: number;
@@ -175,10 +190,21 @@ export class Committer {
     this.#later();
   }
 
-  /** Durable state of a lane; null for a lane that flows. */
-  setLane(key: ConversationKey, state: Uint8Array | null): void {
-    this.#lanes.set(key, state);
+  /** Something of the lane is to be written. */
+  laneChanged(lane: CommittableLane): void {
+    this.#lanes.add(lane);
     this.#soon();
+  }
+
+  /** What was delivered of its list rides in the next commit, like other acknowledgements. */
+  laneChangedLater(lane: CommittableLane): void {
+    this.#lanes.add(lane);
+    this.#later();
+  }
+
+  /** Another lane goes on in its place, with what it has not written. */
+  replaceLane(lane: CommittableLane, successor: CommittableLane): void {
+    if (this.#lanes.delete(lane)) this.#lanes.add(successor);
   }
 
   /** False if there are as many as there may be (R6): then nothing happened, and what it was about must wait. */
@@ -323,10 +349,11 @@ export class Committer {
   #build(): Flight | null {
     const { epoch, leaseMs, transcript } = this.#options;
     const conversations = this.#takeConversations();
-    const { outboxDone, acks } = this.#takeAcks();
+    const { outbox, listing } = this.#route(conversations.replies);
+    const lanes = this.#takeLanes(listing);
+    const { outboxDone, acks } = this.#takeAcks(lanes.flatMap(({ done }) => done));
     const inboxDone = this.#inboxDone.splice(0, LIST_MAX);
-    const lanes = this.#takeLanes();
-    const dead = conversations.dead.concat(this.#takeDead());
+    const dead = [...conversations.dead, ...lanes.flatMap((lane) => lane.dead), ...this.#takeDead()];
     const headsThrough = this.#headsThrough;
     this.#headsThrough = false;
     const waiters = this.#acked.size + this.#lanes.size + this.#dead.length === 0 ? this.#waiters.splice(0) : [];
@@ -336,9 +363,13 @@ export class Committer {
       for (const resolve of waiters) resolve();
       return null;
     }
-    const { deadDone, sends } = conversations;
-    const sorted = sends.length === 0 ? NO_SENDS : this.#options.sortSends(sends, this.#n + 1);
-    const replies = conversations.replies.concat(sorted.away);
+    const { sends } = conversations;
+    const deadDone = [...conversations.deadDone, ...lanes.flatMap((lane) => lane.deadDone)];
+    const marking = lanes.filter(({ markers }) => markers.length > 0);
+    const hasSends = sends.length + marking.length > 0;
+    const sorted = hasSends ? this.#options.sortSends(sends, marking, this.#n + 1) : NO_SENDS;
+    const replies = outbox.concat(sorted.away);
+    const laneLists = lanes.filter(({ joining, leaving }) => joining.length + leaving.length > 0);
     const inboxDoneBytes = inboxDone.reduce((sum, entry) => sum + entry.bytes, 0);
     const commit: Commit = {
       epoch,
@@ -350,7 +381,8 @@ export class Committer {
       inboxDoneBytes,
       outboxDone,
       acks,
-      lanes,
+      lanes: lanes.map(({ key, state }) => ({ key, state: state === null ? null : encodeLaneState(state) })),
+      ...(laneLists.length > 0 && { laneLists: laneLists.map(listWrite) }),
       dead,
       transcript,
       ...(deadDone.length > 0 && { deadDone }),
@@ -360,11 +392,29 @@ export class Committer {
     return { commit, conversations: conversations.taken, replies, inboxDone, inboxDoneBytes, waiters };
   }
 
-  #takeAcks(): { outboxDone: EntryId[]; acks: { entry: EntryId; done: Uint8Array }[] } {
+  /** Which replies go to the outbox, and the lanes that took others to their lists: those must be in the same commit (G3). */
+  #route(replies: readonly OutboxReply[]): {
+    readonly outbox: readonly OutboxReply[];
+    readonly listing: ReadonlySet<CommittableLane>;
+  } {
+    let listing: Set<CommittableLane> | null = null;
+    const outbox: OutboxReply[] = [];
+    for (const reply of replies) {
+      const lane = this.#options.toList(reply);
+      if (lane === null) outbox.push(reply);
+      else (listing ??= new Set()).add(lane);
+    }
+    return { outbox, listing: listing ?? NO_LANES };
+  }
+
+  /** @param must of the outbox: what these replies moved to is in this very commit */
+  #takeAcks(must: LaneWrite["done"]): { outboxDone: EntryId[]; acks: { entry: EntryId; done: Uint8Array }[] } {
     const outboxDone: EntryId[] = [];
     const acks: { entry: EntryId; done: Uint8Array }[] = [];
-    for (const entry of this.#acked) {
-      if (outboxDone.length + acks.length === LIST_MAX) break;
+    for (const { entry, index } of must) entry.markDone(index);
+    const moved = new Set(must.map(({ entry }) => entry));
+    for (const entry of must.length === 0 ? this.#acked : new Set([...moved, ...this.#acked])) {
+      if (outboxDone.length + acks.length >= LIST_MAX && !moved.has(entry)) break;
       this.#acked.delete(entry);
       if (entry.isDone) outboxDone.push(entry.id);
       else acks.push({ entry: entry.id, done: entry.done.slice() });
@@ -372,12 +422,20 @@ export class Committer {
     return { outboxDone, acks };
   }
 
-  #takeLanes(): { key: ConversationKey; state: Uint8Array | null }[] {
-    const lanes: { key: ConversationKey; state: Uint8Array | null }[] = [];
-    for (const [key, state] of this.#lanes) {
-      if (lanes.length === LIST_MAX) break;
-      this.#lanes.delete(key);
-      lanes.push({ key, state });
+  /** Those that must be, then others up to the bounds of a commit. */
+  #takeLanes(must: ReadonlySet<CommittableLane>): LaneWrite[] {
+    const lanes: LaneWrite[] = [];
+    let size = 0;
+    const take = (lane: CommittableLane): void => {
+      this.#lanes.delete(lane);
+      const write = lane.takeWrite();
+      lanes.push(write);
+      size += sizeOf(write);
+    };
+    for (const lane of must) take(lane);
+    for (const lane of this.#lanes) {
+      if (lanes.length >= LIST_MAX || size >= this.#options.commitBytesMax) break;
+      take(lane);
     }
     return lanes;
   }
@@ -486,6 +544,17 @@ export class Committer {
 }
 
 const NONE: readonly never[] = Object.freeze([]);
+const NO_LANES: ReadonlySet<CommittableLane> = new Set();
+
+/** About what it takes of a commit, bytes; each reply that moves costs as much as one of 256 at the least. */
+function sizeOf({ joining, dead, done }: LaneWrite): number {
+  let bytes = done.length * 256;
+  for (const item of joining) bytes += item.bytes.length;
+  for (const letter of dead) bytes += letter.length;
+  return bytes;
+}
+
+const listWrite = ({ key, joining, leaving }: LaneWrite): LaneListWrite => ({ key, joining, leaving });
 const NO_SENDS: SortedSends = Object.freeze({ here: null, away: [] });
 
 interface TakenConversations {

@@ -1,5 +1,5 @@
-// Lane actor: sends the replies of one conversation, one at a time, in order. The outbox is the truth; what is here is what
-// of it is undelivered.
+// Lane actor: sends the replies of one conversation, one at a time, in order. The outbox and the lane's list are the truth; what is
+// here is what of them is undelivered. What becomes of a reply is decided in src/domain/lane.ts.
 //
 // Invariants
 //   L1. One attempt in flight; the next reply goes out only after this one's 2xx, or after the commit that says what became
@@ -8,91 +8,123 @@
 //   L3. A lane that does not flow is durable: its state is in `lanes` before anything waits for a wake-up. No retry timer
 //       lives here; a wake-up or the sweep rings it.
 //   L4. Its backlog is bounded by what its conversation may leave uncommitted plus the bound after which no turn starts.
+//   L5. To a channel that cannot recognise a repeat nothing is sent before the commit that says so (attack H7, N3).
+//   L6. A place of its account is given back whatever becomes of the attempt. Waiting for one is no attempt.
 
-import type { Channel, SendOutcome } from "../src/channels/channel.ts";
-import { encodeLaneState, type LaneState } from "../src/codec/lane-codec.ts";
-import { Fifo } from "../src/domain/fifo.ts";
+import type { Channel, ProbeOutcome, SendOutcome } from "../src/channels/channel.ts";
+import { encodeDeadReply } from "../src/codec/dead-reply.ts";
 import { type ConversationId, type ConversationKey, idempotencyPrefix } from "../src/domain/ids.ts";
-import { DELIVERY_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
-import type { Environment } from "../src/environment.ts";
+import {
+  afterAttempt,
+  afterProbe,
+  beforeAttempt,
+  type DeadReplyReason,
+  isExhausted,
+  type LanePolicy,
+  type LaneState,
+  type LaneTrouble,
+  type LaneVerdict,
+  replyName,
+  triedAfresh,
+  troubleOf,
+} from "../src/domain/lane.ts";
+import type { Delivery } from "../src/domain/message.ts";
+import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { type Environment, pause } from "../src/environment.ts";
+import { severityOf } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
+import type { WaitingEntry } from "../src/store/shard-store.ts";
 import type { ActorRef } from "./actor-system.ts";
-import type { OutboxEntry } from "./committer.ts";
+import type { AccountWaiter, ChannelAccount } from "./channel-accounts.ts";
+import type { CommittableLane, OutboxEntry } from "./committer.ts";
 import type { Wake } from "./conversation-actor.ts";
-
-export interface LaneItem {
-  readonly entry: OutboxEntry;
-  readonly index: number;
-  readonly born: string;
-  readonly outSeq: number;
-  readonly body: Uint8Array;
-}
+import { isSameReply, type LaneBacklog, type LaneItem, type LaneWrite, type Marker } from "./lane-backlog.ts";
 
 export interface LanePorts {
   readonly environment: Environment;
   readonly log: Log;
   readonly counters: Counters;
   ack(entry: OutboxEntry, index: number): void;
-  setLane(key: ConversationKey, state: Uint8Array | null): void;
-  /** False if there may be no more of them. */
-  addDeadLetter(letter: Uint8Array): boolean;
+  /** There is something to commit; `soon` false: with the acknowledgements. */
+  changed(lane: CommittableLane, soon: boolean): void;
+  /** Room for one more dead letter, which then comes with the lane's write. */
+  reserveDeadLetter(bytes: number): boolean;
   /** Resolves when what was handed over before is durable. */
   committed(): Promise<void>;
+  readList(key: ConversationKey, after: number, count: number): Promise<readonly WaitingEntry[]>;
   /** Leaves a wake-up that rings this lane after `delayMs`. */
   wakeUpAfter(key: ConversationKey, delayMs: number): void;
-  /** A reply left the backlog. */
-  onLeft(bytes: number): void;
+  /** What it takes in memory changed by so many bytes. */
+  resized(bytes: number): void;
   /** Its own code failed; it is stopped. */
   crashed(lane: LaneActor, error: unknown): void;
 }
 
-export class LaneActor {
-  readonly key: ConversationKey;
+export interface LaneParties {
   readonly id: ConversationId;
-  readonly #ordering: "strict" | "available";
-  readonly #channel: Channel;
+  readonly channel: Channel;
+  /** Null for a channel without bounds. */
+  readonly account: ChannelAccount | null;
+  readonly policy: LanePolicy;
+}
+
+/** Replies of a list that are read at once. */
+const PAGE = 32;
+/** Buried or moved by one commit, bytes; one reply more may be. */
+const MOVED_BYTES_MAX = 1_048_576;
+const NO_PLACE = "its account has no place for it";
+
+export class LaneActor implements CommittableLane, AccountWaiter {
+  readonly key: ConversationKey;
+  readonly parties: LaneParties;
   readonly #ports: LanePorts;
-  readonly #backlog = new Fifo<LaneItem>();
-  readonly #abort = new AbortController();
+  readonly #backlog: LaneBacklog;
+  #abort: AbortController | null = null;
   ref: ActorRef<Wake> | null = null;
   #awake = false;
   #stopped = false;
   #sending = false;
-  #bytes = 0;
-  /** null while it flows. */
-  #state: LaneState | null;
+  #isTimed = false;
+  #hasPlace = false;
+  #waitsForPlace = false;
+  /** Since when nothing of it moved, on the monotonic clock; null while it has nothing. */
+  #stillSinceMs: number | null = null;
+  /** The reply that an operator said is to be skipped. */
+  #skips: string | null = null;
+  #onSkipped: (() => void)[] = [];
   #onRoom: (() => void) | null = null;
+  #bytesTold = 0;
   /** Of the life of the conversation whose reply was sent last. */
   #keyPrefix = { born: "", text: "" };
 
-  constructor(
-    id: ConversationId,
-    key: ConversationKey,
-    ordering: "strict" | "available",
-    channel: Channel,
-    ports: LanePorts,
-    state: LaneState | null,
-  ) {
-    this.id = id;
-    this.key = key;
-    this.#ordering = ordering;
-    this.#channel = channel;
+  constructor(parties: LaneParties, ports: LanePorts, backlog: LaneBacklog) {
+    this.parties = parties;
+    this.key = backlog.key;
     this.#ports = ports;
-    this.#state = state;
+    this.#backlog = backlog;
+  }
+
+  get id(): ConversationId {
+    return this.parties.id;
   }
 
   /** Undelivered. */
   get replies(): number {
-    return this.#backlog.length;
+    return this.#backlog.replies;
   }
 
   get bytes(): number {
-    return this.#bytes;
+    return this.#backlog.bytes;
+  }
+
+  /** On its list, unless it stands in the outbox. */
+  get listed(): number {
+    return this.#backlog.listed;
   }
 
   get state(): LaneState | null {
-    return this.#state;
+    return this.#backlog.state;
   }
 
   get isStopped(): boolean {
@@ -101,18 +133,48 @@ export class LaneActor {
 
   /** Nothing of it is lost when it leaves memory. */
   get isIdle(): boolean {
-    return this.#backlog.length === 0 && !this.#sending && !this.#awake && this.#state === null;
+    return this.#backlog.replies === 0 && !this.#sending && !this.#awake && !this.#backlog.isStored;
   }
 
-  enqueue(item: LaneItem): void {
-    this.#backlog.push(item);
-    this.#bytes += item.body.length;
-    if (this.#state === null || this.#state.state === "closed") this.#wake();
+  /** Nothing of it is being sent, or could be now. */
+  get isQuiet(): boolean {
+    if (this.isIdle || this.#stopped) return true;
+    if (this.#waitsForPlace) return this.parties.account?.view.breaker !== "closed";
+    return !this.#sending && this.#backlog.phase !== "flowing";
+  }
+
+  enqueue(reply: Parameters<LaneBacklog["add"]>[0], entry: OutboxEntry, index: number): void {
+    this.#backlog.add(reply, entry, index);
+    this.#tellSize();
+    this.#standsStill();
+    if (this.#backlog.phase === "flowing" || this.#backlog.phase === "closed") this.#wake();
+  }
+
+  /** Whether the reply goes to its list, with the commit that is being built. */
+  takesToList(reply: Parameters<LaneBacklog["join"]>[0]): boolean {
+    if (!this.#backlog.takesToList) return false;
+    this.#backlog.join(reply);
+    return true;
   }
 
   /** A wake-up: tries the head again if its time has come. Ringing at any other time changes nothing. */
   ring(): void {
-    if (this.#state?.state === "retrying" && this.#state.nextAtMs <= this.#ports.environment.nowMs()) this.#wake();
+    const { phase, trouble } = this.#backlog;
+    if (phase !== "retrying" || this.#sending) return;
+    const nowMs = this.#ports.environment.nowMs();
+    if (this.#waitsForPlace && (trouble === null || !isExhausted(trouble, this.parties.policy, nowMs))) return;
+    if ((trouble?.nextAtMs ?? 0) <= nowMs) this.#wake();
+  }
+
+  /** R1: what has not moved for so long goes to the list. */
+  spillIfStill(spillMs: number): void {
+    const nowMs = this.#ports.environment.monotonicMs();
+    if (this.#stillSinceMs === null || nowMs - this.#stillSinceMs < spillMs) return;
+    if (this.#backlog.inOutbox === 0 || this.#backlog.phase === "closed") return;
+    if (this.#waitsForPlace && this.#backlog.phase === "flowing" && this.#backlog.trouble === null) this.#saysItWaits();
+    this.#ports.counters.movedReplies += this.#backlog.moveToList(MOVED_BYTES_MAX);
+    this.#tellSize();
+    this.#ports.changed(this, true);
   }
 
   /** Calls back once, when a reply has left. */
@@ -120,10 +182,48 @@ export class LaneActor {
     this.#onRoom = wake;
   }
 
+  /** An operator's: tries the named head afresh; a lane that is closed goes on. Resolves when that is durable. */
+  async retry(at: string): Promise<void> {
+    const { phase, trouble } = this.#backlog;
+    if (phase === "flowing" || trouble === null || replyName(trouble) !== at) return;
+    const nowMs = this.#ports.environment.nowMs();
+    this.#become("retrying", triedAfresh(trouble, nowMs));
+    await this.#ports.committed();
+    this.#wake();
+  }
+
+  /** An operator's: the named head becomes a dead letter. Resolves when that is durable. */
+  async skip(at: string): Promise<void> {
+    const { phase, trouble } = this.#backlog;
+    if (phase !== "halted" || trouble === null || replyName(trouble) !== at) return;
+    this.#skips = at;
+    this.#wake();
+    await new Promise<void>((resolve) => {
+      this.#onSkipped.push(resolve);
+    });
+  }
+
+  /** An operator's: a reply that is a dead letter goes to the end of the list. Resolves when that is durable. */
+  async redrive(...args: Parameters<LaneBacklog["redrive"]>): Promise<void> {
+    const { phase, trouble } = this.#backlog;
+    this.#backlog.redrive(...args);
+    if (phase === "closed") this.#backlog.become("flowing", null);
+    else if (phase === "flowing" && trouble === null) this.#standsStill();
+    this.#tellSize();
+    this.#ports.changed(this, true);
+    await this.#ports.committed();
+    if (this.#backlog.phase === "flowing") this.#wake();
+  }
+
   stop(): void {
     this.#stopped = true;
-    this.#abort.abort();
+    this.#abort?.abort();
+    if (this.#waitsForPlace) this.parties.account?.cancel(this);
+    this.#waitsForPlace = false;
+    this.#giveBack("unused");
     this.ref?.stop();
+    this.#ports.resized(-this.#bytesTold);
+    this.#bytesTold = 0;
   }
 
   crashed(error: unknown): void {
@@ -133,88 +233,356 @@ export class LaneActor {
 
   /** A lane that goes on where this one crashed. What was in flight is sent again: same key, same bytes (L2). */
   successor(): LaneActor {
-    const next = new LaneActor(this.id, this.key, this.#ordering, this.#channel, this.#ports, this.#state);
-    for (const item of this.#backlog.drain()) next.enqueue(item);
+    const next = new LaneActor(this.parties, this.#ports, this.#backlog);
     next.#onRoom = this.#onRoom;
+    next.#onSkipped = this.#onSkipped;
+    next.#skips = this.#skips;
+    next.#standsStill();
+    next.#tellSize();
     return next;
   }
 
   /** Begins to send, once it has its actor and its time has come. */
   resume(): void {
-    if (this.#state?.state === "retrying") this.ring();
-    else if (this.#backlog.length > 0) this.#wake();
+    if (this.#backlog.phase === "retrying") this.ring();
+    else if (this.#backlog.replies > 0) this.#wake();
+  }
+
+  takeWrite(): LaneWrite {
+    return this.#backlog.takeWrite();
+  }
+
+  /** L6 */
+  admitted(): void {
+    this.#waitsForPlace = false;
+    this.#hasPlace = true;
+    if (!this.#wake()) this.#giveBack("unused");
   }
 
   async receive(_wake: Wake): Promise<void> {
     this.#awake = false;
+    if (this.#waitsForPlace && !this.#mayGiveUp()) return; // what wakes it is its place
     this.#sending = true;
-    let startMs: number | null = this.#ports.environment.monotonicMs();
-    for (let item = this.#backlog.peek(); item !== undefined && !this.#stopped; item = this.#backlog.peek()) {
-      if (this.#state?.state === "halted") break;
-      if (this.#state?.state === "closed") {
-        if (!this.#bury(item, this.#state.reason)) break;
-        continue;
-      }
-      const outcome = await this.#attempt(item); // L1
-      if (startMs !== null)
-        this.#ports.counters.timings.delivery.observe(this.#ports.environment.monotonicMs() - startMs);
-      startMs = null; // one of a wake-up is enough
-      if (this.#stopped) break;
-      if (outcome.kind === "delivered") this.#delivered(item);
-      else if (!(await this.#notDelivered(item, outcome))) break;
+    this.#isTimed = false;
+    try {
+      while (!this.#stopped && (await this.#advance()));
+    } finally {
+      if (!this.#awake) this.#giveBack("unused"); // else it came just now, for the next time
+      this.#sending = false;
     }
-    this.#sending = false;
-    if (this.#backlog.length === 0 && this.#state?.state === "retrying") this.#setState(null);
+    if (this.#stopped) return;
+    if (this.#backlog.phase !== "flowing" || this.#waitsForPlace) this.#backlog.forgetWindow(); // B3
+    this.#tellSize();
+    if (this.#backlog.replies > 0) this.#standsStill();
   }
 
-  #wake(): void {
-    if (this.#awake || this.#stopped || this.ref === null) return;
-    this.#awake = true;
-    this.ref.tell("wake");
+  /** One step of the reply at the head. False if the lane stands still. */
+  async #advance(): Promise<boolean> {
+    const { account } = this.parties;
+    const { phase } = this.#backlog;
+    if (this.#backlog.replies === 0) return await this.#rest();
+    if (phase === "halted" && this.#skips === null) return false;
+    if (phase === "retrying" && this.#skips === null) {
+      if (this.#mayGiveUp()) return await this.#judged(await this.#readHead(), this.#givenUp());
+      const { trouble } = this.#backlog;
+      if (trouble !== null && trouble.nextAtMs > this.#ports.environment.nowMs()) return this.#comesTooEarly(trouble);
+    }
+    const sends = phase !== "closed" && this.#skips === null;
+    if (sends && account !== null && !this.#hasPlace && !this.#enter(account)) return false;
+    const item = await this.#readHead();
+    if (item === undefined || this.#stopped) return !this.#stopped;
+    if (this.#skips !== null) return await this.#skipped(item);
+    if (phase === "closed") return await this.#bury(item, "gone", this.#troubleOf(item));
+    const before = beforeAttempt(
+      this.#troubleOf(item),
+      item.extra?.expiresAtMs,
+      this.parties.policy,
+      this.#ports.environment.nowMs(),
+    );
+    switch (before.kind) {
+      case "send":
+        return await this.#attempt(item);
+      case "probe":
+        return await this.#probe(item);
+      default:
+        this.#giveBack("unused");
+        return await this.#judged(item, before);
+    }
   }
 
-  #delivered(item: LaneItem): void {
+  async #attempt(item: LaneItem): Promise<boolean> {
+    const { environment, counters } = this.#ports;
+    const { policy } = this.parties;
+    const trouble = this.#troubleOf(item);
+    if (policy.onAmbiguous !== "retry") {
+      this.#become(this.#backlog.phase, { ...trouble, isUnclear: true }); // L5
+      await this.#ports.committed();
+      if (this.#stopped) return false;
+    }
+    const startMs = environment.monotonicMs();
+    this.#stillSinceMs = startMs;
+    const outcome = await this.#send(item);
+    if (this.#stopped) return false;
+    this.#giveBack(outcome.kind);
+    if (!this.#isTimed) counters.timings.delivery.observe(environment.monotonicMs() - startMs);
+    this.#isTimed = true; // one of a wake-up is enough
+    if (outcome.kind === "delivered") return await this.#delivered(item);
+    counters.failedDeliveries += 1;
+    return await this.#judged(item, afterAttempt(trouble, outcome, policy, environment.nowMs(), environment.random()));
+  }
+
+  async #probe(item: LaneItem): Promise<boolean> {
+    const { environment } = this.#ports;
+    const outcome = await this.#askedAbout(item);
+    if (this.#stopped) return false;
+    this.#giveBack(outcome.kind === "unknown" ? "ambiguous" : "delivered");
+    const trouble = this.#troubleOf(item);
+    const verdict = afterProbe(trouble, outcome, this.parties.policy, environment.nowMs(), environment.random());
+    return await this.#judged(item, verdict);
+  }
+
+  async #judged(item: LaneItem | undefined, verdict: LaneVerdict): Promise<boolean> {
+    if (item === undefined || this.#stopped) return false;
+    switch (verdict.kind) {
+      case "delivered":
+        return await this.#delivered(item);
+      case "retry":
+        return await this.#retryLater(verdict.trouble);
+      case "halt":
+        return this.#halt(verdict.trouble);
+      case "bury":
+        if (verdict.closes) this.#become("closed", verdict.trouble);
+        return await this.#bury(item, verdict.reason, verdict.trouble);
+    }
+  }
+
+  /** On the hot path: a lane that flows and has no list costs an acknowledgement and nothing else. */
+  #delivered(item: LaneItem): boolean | Promise<boolean> {
     this.#ports.counters.delivered += 1;
-    this.#leave(item);
-    if (this.#state !== null) this.#setState(null);
+    this.#left(item, this.#backlog.leave(item));
+    if (this.#backlog.phase !== "flowing" || this.#backlog.trouble !== null) this.#become("flowing", null);
+    return this.parties.channel.ackFirst === true ? this.#afterCommit() : true; // L5
   }
 
-  /** Says what becomes of the head. True if the lane goes on. */
-  #notDelivered(item: LaneItem, outcome: Exclude<SendOutcome, { kind: "delivered" }>): Promise<boolean> {
-    this.#ports.counters.failedDeliveries += 1;
-    switch (outcome.kind) {
-      case "retryable":
-      case "ambiguous":
-        return this.#retryLater(item, outcome);
-      case "gone":
-        this.#setState({ ...this.#failed(item, outcome.reason), state: "closed" });
-        return this.#buryAndWait(item, outcome.reason);
-      case "terminal":
-        if (this.#ordering === "strict") return Promise.resolve(this.#halt(item, outcome.reason));
-        if (this.#state !== null) this.#setState(null);
-        return this.#buryAndWait(item, outcome.reason);
+  #left(item: LaneItem, place: ReturnType<LaneBacklog["leave"]>): void {
+    if (place !== null) this.#ports.ack(place.entry, place.index);
+    else this.#ports.changed(this, false);
+    this.#ports.resized(-item.body.length);
+    this.#bytesTold -= item.body.length;
+    this.#roomCame();
+  }
+
+  /** L3: first durable, then a wake-up; none of its own while its account is blocked, which has one for all. */
+  async #retryLater(trouble: LaneTrouble): Promise<boolean> {
+    const { account } = this.parties;
+    const delayMs = trouble.nextAtMs - this.#ports.environment.nowMs();
+    this.#become("retrying", trouble);
+    if (delayMs <= 0) return await this.#afterCommit();
+    this.#ports.log.warn(
+      { ...this.id, outSeq: trouble.outSeq, attempt: trouble.attempts, retryInMs: delayMs, reason: trouble.reason },
+      "delivery failed; its lane waits in order and tries again",
+    );
+    await this.#ports.committed();
+    if (this.#stopped) return false;
+    if (account === null || account.view.breaker === "closed") this.#ports.wakeUpAfter(this.key, delayMs);
+    else this.#waitFor(account);
+    return false;
+  }
+
+  /** Its account has a place, and it would be an attempt before its time. */
+  #comesTooEarly(trouble: LaneTrouble): false {
+    if (this.#hasPlace) {
+      this.#giveBack("unused");
+      this.#ports.wakeUpAfter(this.key, trouble.nextAtMs - this.#ports.environment.nowMs());
     }
+    return false;
+  }
+
+  #halt(trouble: LaneTrouble): false {
+    this.#become("halted", trouble);
+    this.#ports.log.error(
+      { ...this.id, outSeq: trouble.outSeq, halt: trouble.halt, reason: trouble.reason },
+      "a reply cannot be delivered; its lane is halted, nothing is sent past it and nothing is lost",
+    );
+    return false;
+  }
+
+  /** The head, with the parts of it that follow, becomes a dead letter; the lane goes on only after the commit that says so (L1). */
+  async #bury(first: LaneItem, reason: DeadReplyReason, trouble: LaneTrouble): Promise<boolean> {
+    await this.#readWholeReply();
+    let buried = 0;
+    for (let item = this.#backlog.head; item !== undefined && !this.#stopped; item = this.#backlog.head) {
+      const belongs = isSameReply(item, first) || (this.#backlog.phase === "closed" && buried < MOVED_BYTES_MAX);
+      if (!belongs) break;
+      if (!this.#buryOne(item, reason, trouble)) return this.#halt({ ...trouble, halt: "full" });
+      buried += item.body.length;
+    }
+    if (this.#stopped) return false;
+    if (this.#backlog.phase !== "closed") this.#backlog.become("flowing", null);
+    this.#ports.changed(this, true);
+    return await this.#afterCommit();
+  }
+
+  /** False if there is no room for one more dead letter. */
+  #buryOne(item: LaneItem, reason: DeadReplyReason, trouble: LaneTrouble): boolean {
+    const { counters, environment, log } = this.#ports;
+    const { attempts, reason: error } = this.#isAbout(item, trouble)
+      ? trouble
+      : { attempts: 0, reason: trouble.reason };
+    const letter = encodeDeadReply({ id: this.id, item, reason, error, attempts, atMs: environment.nowMs() });
+    if (!this.#ports.reserveDeadLetter(letter.length)) return false;
+    counters.deadLetters += 1;
+    log.warn({ ...this.id, outSeq: item.outSeq, reason, error }, "a reply became a dead letter");
+    this.#backlog.bury(item, letter, this.#markerOf(item, reason));
+    this.#tellSize();
+    this.#roomCame();
+    return true;
+  }
+
+  #markerOf(item: LaneItem, reason: DeadReplyReason): Marker | null {
+    if (this.parties.policy.ordering === "strict" || item.extra?.isOfNotice === true) return null;
+    return { id: `delivery-failed:${replyName(item)}`, deliveryFailed: { outSeq: item.outSeq, reason } };
+  }
+
+  async #skipped(item: LaneItem): Promise<boolean> {
+    const isMeant = this.#skips === replyName(item);
+    this.#skips = null;
+    const goesOn = isMeant ? await this.#bury(item, "skipped", this.#troubleOf(item)) : true;
+    for (const tell of this.#onSkipped.splice(0)) tell();
+    return goesOn;
+  }
+
+  /** Nothing is left: what is stored of it says so before it may be forgotten. */
+  async #rest(): Promise<boolean> {
+    this.#giveBack("unused");
+    if (this.#backlog.phase === "retrying" || (this.#backlog.phase === "flowing" && this.#backlog.isStored)) {
+      this.#backlog.become("flowing", null);
+      this.#ports.changed(this, false);
+      await this.#ports.committed();
+    }
+    this.#stillSinceMs = null;
+    return !this.#stopped && this.#backlog.replies > 0 && this.#backlog.phase !== "halted";
+  }
+
+  #mayGiveUp(): boolean {
+    const { trouble } = this.#backlog;
+    const { account, policy } = this.parties;
+    if (trouble === null || account === null || account.view.breaker === "closed") return false;
+    return isExhausted(trouble, policy, this.#ports.environment.nowMs());
+  }
+
+  /** There was no time for another attempt, and its account is blocked. */
+  #givenUp(): LaneVerdict {
+    const { environment } = this.#ports;
+    const trouble = this.#backlog.trouble!;
+    const outcome: SendOutcome = { kind: "retryable", reason: trouble.reason };
+    const asTried = { ...trouble, attempts: trouble.attempts - 1 };
+    return afterAttempt(asTried, outcome, this.parties.policy, environment.nowMs(), environment.random());
+  }
+
+  #enter(account: ChannelAccount): boolean {
+    if (this.#waitsForPlace) return false;
+    if (account.tryEnter()) this.#hasPlace = true;
+    else this.#waitFor(account);
+    return this.#hasPlace;
+  }
+
+  #waitFor(account: ChannelAccount): void {
+    if (this.#waitsForPlace || this.#hasPlace) return;
+    this.#waitsForPlace = true;
+    account.wait(this);
+  }
+
+  #giveBack(ended: Parameters<ChannelAccount["leave"]>[0]): void {
+    if (!this.#hasPlace) return;
+    this.#hasPlace = false;
+    this.parties.account?.leave(ended);
+  }
+
+  /** It flows, but for its account: from now on that is durable. */
+  #saysItWaits(): void {
+    const head = this.#backlog.head;
+    if (head === undefined) return;
+    this.#backlog.become("retrying", { ...this.#troubleOf(head), reason: NO_PLACE });
+  }
+
+  #become(...args: Parameters<LaneBacklog["become"]>): void {
+    this.#backlog.become(...args);
+    this.#ports.changed(this, true);
+  }
+
+  /** Undefined if there is none, or the lane was stopped. */
+  async #readHead(): Promise<LaneItem | undefined> {
+    if (this.#backlog.mustRead) await this.#readPage();
+    return this.#backlog.head;
+  }
+
+  async #readWholeReply(): Promise<void> {
+    while (!this.#backlog.hasWholeReply && !this.#stopped) await this.#readPage();
+  }
+
+  /** What joined the list is there once it is committed. A store that is away is waited for. */
+  async #readPage(): Promise<void> {
+    const { environment } = this.#ports;
+    await this.#ports.committed();
+    for (let attempt = 1; !this.#stopped; attempt += 1) {
+      try {
+        const page = await this.#ports.readList(this.key, this.#backlog.readAfter, PAGE);
+        if (this.#stopped) return;
+        if (page.length === 0) throw new TypeError("the list of a lane holds less than its state says");
+        this.#backlog.read(page);
+        this.#tellSize();
+        return;
+      } catch (error) {
+        if (severityOf(error) !== "retry") throw error;
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()));
+      }
+    }
+  }
+
+  async #afterCommit(): Promise<boolean> {
+    await this.#ports.committed();
+    return !this.#stopped;
   }
 
   /** A channel that breaks its word and throws has made an attempt of unknown outcome (attack H5). */
-  async #attempt(item: LaneItem): Promise<SendOutcome> {
+  async #send(item: LaneItem): Promise<SendOutcome> {
     try {
-      return await this.#channel.send(this.#delivery(item), this.#abort.signal);
+      return await this.parties.channel.send(this.#delivery(item), this.#signal);
     } catch (error) {
-      return { kind: "ambiguous", reason: `the channel threw ${error instanceof Error ? error.name : typeof error}` };
+      return { kind: "ambiguous", reason: thrownBy("the channel", error) };
+    }
+  }
+
+  async #askedAbout(item: LaneItem): Promise<ProbeOutcome> {
+    const { channel } = this.parties;
+    try {
+      return (
+        (await channel.probe?.(this.#delivery(item), this.#signal)) ?? { kind: "unknown", reason: "it cannot be asked" }
+      );
+    } catch (error) {
+      return { kind: "unknown", reason: thrownBy("the channel's probe", error) };
     }
   }
 
   /** L2 */
-  #delivery(item: LaneItem) {
+  #delivery(item: LaneItem): Delivery {
+    const { born, outSeq, part, body, extra, place } = item;
+    const name = part === undefined ? String(outSeq) : `${outSeq}.${part}`;
     return {
       to: this.id,
-      born: item.born,
-      outSeq: item.outSeq,
-      idempotencyKey: this.#keyPrefixOf(item.born) + item.outSeq,
-      body: item.body,
-      place: item.entry.id,
+      born,
+      outSeq,
+      idempotencyKey: this.#keyPrefixOf(born) + name,
+      body,
+      ...(place.kind === "outbox" && { place: place.entry.id }),
+      ...(extra?.isRedriven === true && { redriven: true }),
     };
+  }
+
+  get #signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    return this.#abort.signal;
   }
 
   #keyPrefixOf(born: string): string {
@@ -222,85 +590,39 @@ export class LaneActor {
     return this.#keyPrefix.text;
   }
 
-  #leave(item: LaneItem): void {
-    this.#backlog.shift();
-    this.#bytes -= item.body.length;
-    this.#ports.ack(item.entry, item.index);
-    this.#ports.onLeft(item.body.length);
+  #troubleOf(item: LaneItem): LaneTrouble {
+    return troubleOf(item, this.#backlog.trouble, this.#ports.environment.nowMs());
+  }
+
+  #isAbout(item: LaneItem, trouble: LaneTrouble): boolean {
+    return replyName(item) === replyName(trouble);
+  }
+
+  /** Whether it was woken, or is awake. */
+  #wake(): boolean {
+    if (this.#stopped || this.ref === null) return false;
+    if (this.#awake) return true;
+    this.#awake = true;
+    this.ref.tell("wake");
+    return true;
+  }
+
+  #standsStill(): void {
+    this.#stillSinceMs ??= this.#ports.environment.monotonicMs();
+  }
+
+  #tellSize(): void {
+    const bytes = this.#backlog.memoryBytes;
+    if (bytes !== this.#bytesTold) this.#ports.resized(bytes - this.#bytesTold);
+    this.#bytesTold = bytes;
+  }
+
+  #roomCame(): void {
     const wake = this.#onRoom;
     this.#onRoom = null;
     wake?.();
   }
-
-  #failed(item: LaneItem, reason: string): Omit<LaneState, "state"> {
-    const nowMs = this.#ports.environment.nowMs();
-    const before = this.#state?.outSeq === item.outSeq ? this.#state : null;
-    const attempts = (before?.attempts ?? 0) + 1;
-    return {
-      born: item.born,
-      outSeq: item.outSeq,
-      attempts,
-      firstFailedAtMs: before?.firstFailedAtMs ?? nowMs,
-      nextAtMs: nowMs,
-      reason,
-    };
-  }
-
-  /** L3: first durable, then a wake-up. */
-  async #retryLater(
-    item: LaneItem,
-    outcome: Extract<SendOutcome, { kind: "retryable" | "ambiguous" }>,
-  ): Promise<false> {
-    const failed = this.#failed(item, outcome.reason);
-    const asked = outcome.kind === "retryable" ? (outcome.retryAfterMs ?? 0) : 0;
-    const delayMs = Math.max(asked, retryDelayMs(DELIVERY_BACKOFF, failed.attempts, this.#ports.environment.random()));
-    this.#setState({ ...failed, state: "retrying", nextAtMs: failed.nextAtMs + delayMs });
-    this.#ports.log.warn(
-      { ...this.id, outSeq: item.outSeq, attempt: failed.attempts, retryInMs: delayMs, reason: outcome.reason },
-      "delivery failed; its lane waits in order and tries again",
-    );
-    await this.#ports.committed();
-    if (!this.#stopped) this.#ports.wakeUpAfter(this.key, delayMs);
-    return false;
-  }
-
-  #halt(item: LaneItem, reason: string): false {
-    this.#setState({ ...this.#failed(item, reason), state: "halted" });
-    this.#ports.log.error(
-      { ...this.id, outSeq: item.outSeq, reason },
-      "delivery refused for good; its lane is halted, nothing is sent past it and nothing is lost",
-    );
-    return false;
-  }
-
-  /** The head becomes a dead letter; the lane goes on only after the commit that says so (L1). */
-  async #buryAndWait(item: LaneItem, reason: string): Promise<boolean> {
-    const isBuried = this.#bury(item, reason);
-    await this.#ports.committed();
-    return isBuried && !this.#stopped;
-  }
-
-  /** False if there is no room for one more dead letter: then the lane is halted. */
-  #bury(item: LaneItem, reason: string): boolean {
-    if (!this.#ports.addDeadLetter(deadReply(this.id, item, reason, this.#ports.environment.nowMs()))) {
-      this.#halt(item, `${reason}; no room for another dead letter`);
-      return false;
-    }
-    this.#ports.counters.deadLetters += 1;
-    this.#leave(item);
-    this.#ports.log.warn({ ...this.id, outSeq: item.outSeq, reason }, "reply became a dead letter");
-    return true;
-  }
-
-  #setState(state: LaneState | null): void {
-    this.#state = state;
-    this.#ports.setLane(this.key, state === null ? null : encodeLaneState(state));
-  }
 }
 
-function deadReply(id: ConversationId, item: LaneItem, reason: string, atMs: number): Uint8Array {
-  const body = Buffer.from(item.body).toString("base64");
-  return Buffer.from(
-    JSON.stringify({ direction: "out", ...id, born: item.born, outSeq: item.outSeq, reason, atMs, body }),
-  );
-}
+const thrownBy = (who: string, error: unknown): string =>
+  `${who} threw ${error instanceof Error ? error.name : typeof error}`;

@@ -1,36 +1,65 @@
-// Lanes: the lanes of one shard, by conversation. Hands replies to them, brings them back from the store, rings those overdue.
+// Lanes: the lanes of one shard, by conversation. Hands replies to them, brings them back from the store, rings those overdue, and
+// takes what operators ask of them.
+//
+// Invariants
+//   F1. A verb of an operator is done with when what it changed is committed; done twice it changes nothing.
+//   F2. What has stood in the outbox for `spillMs` goes to its lane's list (R1). Transfers do not: their place in the outbox is what
+//       their target knows them by.
 
 import type { Channel } from "../src/channels/channel.ts";
+import { decodeDeadReply } from "../src/codec/dead-reply.ts";
 import { decodeLaneState, type LaneState } from "../src/codec/lane-codec.ts";
 import { decodeOutboxEntry, hasBit, type OutboxReply } from "../src/codec/outbox-codec.ts";
 import type { BotDefinition } from "../src/domain/bot.ts";
 import { type ConversationKey, parseConversationKey } from "../src/domain/ids.ts";
-import { ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.ts";
-import type { PartEnvironment, Timer } from "../src/environment.ts";
-import { CodecError } from "../src/errors.ts";
+import type { LanePolicy } from "../src/domain/lane.ts";
+import type { LaneControlMessage } from "../src/domain/message.ts";
+import {
+  compareEntryIds,
+  ENTRY_ZERO,
+  type EntryId,
+  formatEntryId,
+  idBefore,
+  parseEntryId,
+} from "../src/domain/position.ts";
+import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
+import { type PartEnvironment, pause, type Timer } from "../src/environment.ts";
+import { CodecError, severityOf } from "../src/errors.ts";
 import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
-import { type Committer, OutboxEntry } from "./committer.ts";
+import type { ChannelAccount } from "./channel-accounts.ts";
+import { type CommittableLane, type Committer, OutboxEntry } from "./committer.ts";
 import type { CrashCounts, CrashPolicy } from "./conversations.ts";
-import { LaneActor, type LanePorts } from "./lane-actor.ts";
+import { LaneActor, type LaneParties, type LanePorts } from "./lane-actor.ts";
+import { LaneBacklog } from "./lane-backlog.ts";
+import { isTransferKey } from "./transfers.ts";
 
 export interface LanesOptions {
   readonly environment: PartEnvironment;
   readonly crashPolicy: CrashPolicy;
   readonly log: Log;
   readonly counters: Counters;
-  readonly store: Pick<ShardStore, "readOutbox" | "readAcks" | "readLanes">;
+  readonly store: Pick<ShardStore, "readOutbox" | "readAcks" | "readLanes" | "readLaneList" | "readDeadLetters">;
   readonly family: ActorFamily;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  readonly committer: Pick<Committer, "ack" | "setLane" | "addDeadLetter" | "committed">;
+  /** Null for a channel without bounds. */
+  readonly account: (channel: Channel) => ChannelAccount | null;
+  readonly committer: Pick<
+    Committer,
+    "ack" | "laneChanged" | "laneChangedLater" | "replaceLane" | "reserveDeadLetter" | "committed" | "finish"
+  >;
   /** Whether the conversation is in memory. */
   readonly isResident: (key: ConversationKey) => boolean;
   readonly wakeUpAfter: (key: ConversationKey, delayMs: number) => void;
   readonly laneBacklogMax: number;
   readonly laneBacklogBytesMax: number;
+  readonly spillMs: number;
+  /** How often overdue lanes are rung, ms; 0: never, wake-ups alone do. */
+  readonly sweepMs: number;
+  readonly deliveryBudgetMs: number;
   /** Undelivered bytes fell. */
   readonly onRoom: () => void;
 }
@@ -38,14 +67,17 @@ export interface LanesOptions {
 /** A lane's nact mailbox holds wake-ups only. */
 const WAKE_UPS_MAX = 4;
 const OUTBOX_PAGE = 16;
-/** The sweep finds what a lost wake-up left behind; this late at the most. */
-const SWEEP_MS = 1_000;
+/** Lanes are looked through so often: for what stands still, and for those that their conversations left behind. */
+const LOOK_MS = 1_000;
 
 export class Lanes {
   readonly #options: LanesOptions;
   readonly #ports: LanePorts;
   readonly #lanes = new Map<ConversationKey, LaneActor>();
+  #look: Timer | null = null;
   #sweep: Timer | null = null;
+  /** Dead letters that are on their way back. */
+  readonly #redriving = new Set<string>();
   #stopped = false;
   readonly crashes: CrashCounts = { restarting: 0, crashing: 0, restarts: 0 };
   /** Undelivered bytes in memory. */
@@ -59,13 +91,14 @@ export class Lanes {
       log: options.log,
       counters: options.counters,
       ack: (entry, index) => committer.ack(entry, index),
-      setLane: (key, state) => committer.setLane(key, state),
-      addDeadLetter: (letter) => committer.addDeadLetter(letter),
+      changed: (lane, soon) => (soon ? committer.laneChanged(lane) : committer.laneChangedLater(lane)),
+      reserveDeadLetter: (bytes) => committer.reserveDeadLetter(bytes),
       committed: () => committer.committed(),
+      readList: (key, after, count) => options.store.readLaneList(key, { after, count }),
       wakeUpAfter: options.wakeUpAfter,
-      onLeft: (bytes) => {
-        this.bytes -= bytes;
-        options.onRoom();
+      resized: (bytes) => {
+        this.bytes += bytes;
+        if (bytes < 0) options.onRoom();
       },
       crashed: (lane, error) => options.environment.guard(() => this.#crashed(lane, error)),
     };
@@ -88,7 +121,12 @@ export class Lanes {
       if (page.length < OUTBOX_PAGE) break;
       after = page.at(-1)!.id;
     }
-    this.#sweep = this.#options.environment.after(SWEEP_MS, () => this.#ringOverdue());
+    for (const lane of this.#lanes.values()) {
+      replies += lane.listed;
+      lane.resume();
+    }
+    this.#lookAround();
+    this.#ringOverdue();
     return { replies, retrying };
   }
 
@@ -96,6 +134,22 @@ export class Lanes {
   enqueue(entry: OutboxEntry, replies: readonly OutboxReply[]): void {
     if (this.#stopped) return;
     for (let index = 0; index < replies.length; index += 1) this.#enqueue(entry, index, replies[index]!);
+  }
+
+  /** The lane of a reply that goes straight to its list, and took it; null for the outbox. */
+  toList(reply: OutboxReply): CommittableLane | null {
+    const lane = this.#lanes.get(reply.key);
+    return lane?.takesToList(reply) === true ? lane : null;
+  }
+
+  /** F1 */
+  control(message: LaneControlMessage): void {
+    const { committer, environment } = this.#options;
+    void environment.run(async () => {
+      await this.#obey(message);
+      await committer.committed();
+      committer.finish(message.source);
+    });
   }
 
   ring(key: ConversationKey): void {
@@ -136,12 +190,13 @@ export class Lanes {
 
   /** Nothing is being sent or could be now. Lanes that wait for a retry, or crashed, do not count: the outbox has their replies. */
   get isQuiet(): boolean {
-    for (const lane of this.#lanes.values()) if (!lane.isIdle && !lane.isStopped && lane.state === null) return false;
+    for (const lane of this.#lanes.values()) if (!lane.isQuiet) return false;
     return true;
   }
 
   stop(): void {
     this.#stopped = true;
+    this.#look?.cancel();
     this.#sweep?.cancel();
     for (const lane of this.#lanes.values()) lane.stop();
     this.#lanes.clear();
@@ -158,7 +213,9 @@ export class Lanes {
       this.crashes.restarting -= 1;
       this.crashes.restarts += 1;
       if (this.#lanes.get(crashed.key) !== crashed) return;
-      this.#start(crashed.successor()).resume();
+      const successor = crashed.successor();
+      this.#options.committer.replaceLane(crashed, successor);
+      this.#start(successor).resume();
     });
   }
 
@@ -187,9 +244,7 @@ export class Lanes {
 
   #enqueue(entry: OutboxEntry, index: number, reply: OutboxReply): void {
     const lane = this.#lane(reply.key, null);
-    if (lane === null) return;
-    this.bytes += reply.body.length;
-    lane.enqueue({ entry, index, born: reply.born, outSeq: reply.outSeq, body: reply.body });
+    lane?.enqueue(reply, entry, index);
   }
 
   /** Null for a bot or channel that this node does not run: the replies stay in the outbox. */
@@ -205,16 +260,72 @@ export class Lanes {
       );
       return null;
     }
-    const ordering = this.#options.bot(id.bot)?.ordering ?? "strict";
-    return this.#start(new LaneActor(id, key, ordering, channel, this.#ports, state));
+    const policy = this.#policy(id.bot, channel);
+    const account = isTransferKey(key) ? null : this.#options.account(channel);
+    const parties: LaneParties = { id, channel, account, policy };
+    return this.#start(new LaneActor(parties, this.#ports, new LaneBacklog(key, state)));
   }
 
-  /** Rings what is overdue, and forgets lanes that were busy when their conversation left memory. */
-  #ringOverdue(): void {
+  #policy(bot: string, { onAmbiguous = "retry", retry }: Channel): LanePolicy {
+    return {
+      ordering: this.#options.bot(bot)?.ordering ?? "strict",
+      onAmbiguous,
+      budgetMs: retry?.budgetMs ?? this.#options.deliveryBudgetMs,
+      attemptsMax: retry?.attemptsMax ?? Number.POSITIVE_INFINITY,
+    };
+  }
+
+  async #obey({ key, control }: LaneControlMessage): Promise<void> {
+    switch (control.verb) {
+      case "lane-retry":
+        return await this.#lanes.get(key)?.retry(control.at);
+      case "lane-skip":
+        return await this.#lanes.get(key)?.skip(control.at);
+      case "lane-redrive":
+        return await this.#redrive(key, control.letter);
+    }
+  }
+
+  /** One that is gone was redriven before. */
+  async #redrive(key: ConversationKey, letter: string): Promise<void> {
+    if (this.#redriving.has(letter)) return;
+    this.#redriving.add(letter);
+    const entry = parseEntryId(letter);
+    const reply = await this.#deadReply(key, entry);
+    if (reply !== null) await this.#lane(key, null)?.redrive(reply, entry);
+    this.#redriving.delete(letter);
+  }
+
+  /** Null if there is no such dead letter, or it is none of this lane. */
+  async #deadReply(key: ConversationKey, entry: EntryId): Promise<OutboxReply | null> {
+    const { environment, store } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        const [found] = await store.readDeadLetters({ after: idBefore(entry), count: 1 });
+        if (found === undefined || compareEntryIds(found.id, entry) !== 0) return null;
+        const reply = decodeDeadReply(found.bytes);
+        return reply?.key === key ? reply : null;
+      } catch (error) {
+        if (severityOf(error) !== "retry") throw error;
+        await pause(environment, retryDelayMs(RECONNECT_BACKOFF, attempt, environment.random()));
+      }
+    }
+  }
+
+  /** Moves aside what stands still, and forgets lanes that were busy when their conversation left memory. */
+  #lookAround(): void {
     for (const [key, lane] of this.#lanes) {
       if (lane.isIdle && !this.#options.isResident(key)) this.release(key);
-      else lane.ring();
+      else if (!isTransferKey(key)) lane.spillIfStill(this.#options.spillMs); // F2
     }
-    this.#sweep = this.#options.environment.after(SWEEP_MS, () => this.#ringOverdue());
+    this.#look = this.#options.environment.after(LOOK_MS, () => this.#lookAround());
+  }
+
+  /** What a lost wake-up left behind. */
+  #ringOverdue(): void {
+    const { environment, sweepMs } = this.#options;
+    if (sweepMs === 0) return;
+    for (const lane of this.#lanes.values()) lane.ring();
+    this.#sweep = environment.after(sweepMs, () => this.#ringOverdue());
   }
 }

@@ -31,7 +31,7 @@ import { decodeWaiting, InboxBatch } from "../src/codec/inbox-codec.ts";
 import type { OpenEntry } from "../src/codec/open-codec.ts";
 import { type ConversationId, type ConversationKey, conversationKey, shardOf } from "../src/domain/ids.ts";
 import type { Control, InboxMessage } from "../src/domain/message.ts";
-import { compareEntryIds, ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.ts";
+import { compareEntryIds, formatEntryId, idBefore } from "../src/domain/position.ts";
 import { CodecError } from "../src/errors.ts";
 import { describeError, type Log } from "../src/log.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
@@ -318,10 +318,4 @@ function* pagesOf(all: readonly Redrive[], bytesMax: number): Generator<readonly
 
 function distinct(places: readonly DeadLetterPlace[]): readonly DeadLetterPlace[] {
   return [...new Map(places.map((place) => [`${place.shard}:${formatEntryId(place.entry)}`, place])).values()];
-}
-
-/** The highest id below one. */
-function idBefore({ ms, seq }: EntryId): EntryId {
-  if (seq > 0) return { ms, seq: seq - 1 };
-  return ms > 0 ? { ms: ms - 1, seq: Number.MAX_SAFE_INTEGER } : ENTRY_ZERO;
 }

@@ -369,6 +369,7 @@ export class Ownership {
       budget: this.#budget,
       bot,
       channel,
+      account: () => null,
       wakeUps: (log, ring, failed) => wakeUps(index, log, ring, failed),
       crashPolicies: crashPolicies(name),
       onTranscript: this.#options.onTranscript,

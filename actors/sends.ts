@@ -3,8 +3,8 @@
 
 import { InboxBatch } from "../src/codec/inbox-codec.ts";
 import type { OutboxReply } from "../src/codec/outbox-codec.ts";
-import { conversationKey, shardOf } from "../src/domain/ids.ts";
-import type { SortedSends } from "./committer.ts";
+import { conversationKey, parseConversationKey, shardOf } from "../src/domain/ids.ts";
+import type { LaneMarkers, SortedSends } from "./committer.ts";
 import { transferKey } from "./transfers.ts";
 import type { Send } from "./turn.ts";
 
@@ -15,13 +15,31 @@ export interface SendPlace {
   readonly epoch: number;
 }
 
+function markerBatch(lanes: readonly LaneMarkers[]): InboxBatch {
+  const batch = new InboxBatch();
+  for (const { key, markers } of lanes) {
+    const to = parseConversationKey(key);
+    for (const { id, deliveryFailed } of markers) batch.add(key, { to, id, text: "" }, { deliveryFailed });
+  }
+  return batch;
+}
+
 /** About what it takes of a commit, bytes. */
 export const sendBytesOf = ({ text, data }: Pick<Send, "text" | "data">): number =>
   text.length + (data === undefined ? 0 : JSON.stringify(data).length);
 
-/** @param n number of the commit */
-export function sortSends(sends: readonly Send[], n: number, { shard, shards, epoch }: SendPlace): SortedSends {
+/**
+ * @param markers of conversations of this shard
+ * @param n       number of the commit
+ */
+export function sortSends(
+  sends: readonly Send[],
+  markers: readonly LaneMarkers[],
+  n: number,
+  { shard, shards, epoch }: SendPlace,
+): SortedSends {
   const batches = new Map<number, InboxBatch>();
+  if (markers.length > 0) batches.set(shard, markerBatch(markers));
   for (const { to, id, text, data, from, hops } of sends) {
     const key = conversationKey(to);
     const target = shardOf(key, shards);

@@ -8,9 +8,9 @@
 //   D5. How far it has come belongs to the shard, not to the reader: one that is started again goes on there, in the middle of
 //       an entry if need be, and hands nothing on twice.
 
-import { decodeInboxEntry } from "../src/codec/inbox-codec.ts";
+import { type DecodedBatch, decodeInboxEntry } from "../src/codec/inbox-codec.ts";
 import type { Hash64 } from "../src/domain/hash.ts";
-import type { InboxEntry, MailboxMessage } from "../src/domain/message.ts";
+import type { InboxEntry, LaneControlMessage, MailboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO, type EntryId, formatEntryId } from "../src/domain/position.ts";
 import { RECONNECT_BACKOFF, retryDelayMs } from "../src/domain/retry-policy.ts";
 import { type PartEnvironment, pause } from "../src/environment.ts";
@@ -40,6 +40,8 @@ export interface ShardReaderOptions {
   readonly committer: Pick<Committer, "addDeadLetter" | "finish">;
   /** Must not throw: nobody could say whether the message arrived. */
   readonly deliver: (message: MailboxMessage) => void;
+  /** What an operator asks of a lane, which finishes its entry itself. Must not throw. */
+  readonly control: (message: LaneControlMessage) => void;
   readonly readAheadBytesMax: number;
   /** Undelivered replies in memory; over the bound nothing more is read. */
   readonly outboxBytes: () => number;
@@ -145,7 +147,7 @@ export class ShardReader {
   async #deliver(stored: StoredEntry): Promise<void> {
     const { committer, deliver, environment } = this.#options;
     const progress = this.#progress;
-    const { messages, partly } = this.#begun(stored);
+    const { messages, laneControls, partly } = this.#begun(stored);
     let sliceEndMs = environment.monotonicMs() + SLICE_MS;
     while (partly.handedOn < messages.length) {
       deliver(messages[partly.handedOn]!);
@@ -155,6 +157,7 @@ export class ShardReader {
       if (this.#stop.signal.aborted) return; // what is left of it is for the next reader, or the next owner
       sliceEndMs = environment.monotonicMs() + SLICE_MS;
     }
+    for (const message of laneControls) this.#options.control(message);
     progress.after = stored.id; // D1
     progress.partly = null;
     this.#options.onProgress(stored.id);
@@ -162,26 +165,22 @@ export class ShardReader {
   }
 
   /** The messages of an entry. One that an earlier reader began with is the same entry in memory (D5). */
-  #begun(stored: StoredEntry): {
-    readonly messages: readonly MailboxMessage[];
+  #begun(stored: StoredEntry): Omit<DecodedBatch, "rotten"> & {
     readonly partly: NonNullable<ReadProgress["partly"]>;
   } {
     const progress = this.#progress;
     const known = progress.partly;
     const entry: InboxEntry = known?.entry ?? { id: stored.id, bytes: stored.bytes.length, undecided: 1 };
-    const { messages, rotten } = this.#decode(stored, entry);
-    if (known !== null) return { messages, partly: known };
+    const { messages, laneControls, rotten } = this.#decode(stored, entry);
+    if (known !== null) return { messages, laneControls, partly: known };
     const isSaved = this.#saveRotten(stored.id, rotten); // D3
     progress.undecidedBytes += entry.bytes; // D2
-    entry.undecided = messages.length + 1;
+    entry.undecided = messages.length + laneControls.length + 1;
     progress.partly = { entry, isSaved, handedOn: 0 };
-    return { messages, partly: progress.partly };
+    return { messages, laneControls, partly: progress.partly };
   }
 
-  #decode(
-    stored: StoredEntry,
-    entry: InboxEntry,
-  ): { readonly messages: readonly MailboxMessage[]; readonly rotten: readonly Uint8Array[] } {
+  #decode(stored: StoredEntry, entry: InboxEntry): DecodedBatch {
     try {
       return decodeInboxEntry(
         Buffer.from(stored.bytes.buffer, stored.bytes.byteOffset, stored.bytes.length),
@@ -193,7 +192,7 @@ export class ShardReader {
         { entry: formatEntryId(stored.id), error: describeError(error) },
         "an inbox entry cannot be read and becomes a dead letter as it is",
       );
-      return { messages: [], rotten: [stored.bytes] };
+      return { messages: [], laneControls: [], rotten: [Buffer.from(stored.bytes)] };
     }
   }
 

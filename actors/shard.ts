@@ -23,6 +23,7 @@ import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
+import type { ChannelAccount } from "./channel-accounts.ts";
 import { Committer, type LostReason } from "./committer.ts";
 import { Conversations, type CrashPolicy, type ResidentBudget } from "./conversations.ts";
 import { Lanes } from "./lanes.ts";
@@ -79,6 +80,8 @@ export interface ShardOptions {
   readonly budget: ResidentBudget;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
+  /** What all lanes of the node share at the outside of a channel; null for one without bounds. */
+  readonly account: (channel: Channel) => ChannelAccount | null;
   readonly wakeUps: (log: Log, ring: Ring, failed: PartFailed) => WakeUps;
   readonly crashPolicies: CrashPolicies;
   readonly onTranscript: (key: ConversationKey) => void;
@@ -188,7 +191,9 @@ export class Shard {
       onInboxDone: (entries, bytes) => this.#inboxDone(entries, bytes),
       onTimer: (atMs) => this.#timers?.wake(atMs),
       onOpen: (key, entry) => this.#indexChanged(key, entry === null ? null : decodeOpenEntry(entry)),
-      sortSends: (sends, n) => sortSends(sends, n, { shard: this.#options.index, shards: this.#options.shards, epoch }),
+      toList: (reply) => this.#lanes?.toList(reply) ?? null,
+      sortSends: (sends, markers, n) =>
+        sortSends(sends, markers, n, { shard: this.#options.index, shards: this.#options.shards, epoch }),
       onLost: (reason) => this.#lose(reason),
     });
     this.#committer = committer;
@@ -216,8 +221,8 @@ export class Shard {
 
   /** One that met a Redis that is away has half of what there is, and sent some of it: the next try is another one. */
   async #recoveredLanes(environment: PartEnvironment, policy: CrashPolicy, committer: Committer): Promise<Lanes> {
-    const { bot, channel, config, counters, families, index, store, stores } = this.#options;
-    const transfers = transferChannel(stores, index, config.inboxBytesMax);
+    const { account, bot, channel, config, counters, families, index, store, stores } = this.#options;
+    const transfers = transferChannel(stores, index);
     this.#lanes?.stop();
     await committer.drained(); // H4
     const lanes = new Lanes({
@@ -229,11 +234,15 @@ export class Shard {
       crashPolicy: policy,
       bot,
       channel: (name) => (name === TRANSFER_CHANNEL ? transfers : channel(name)),
+      account,
       committer,
       isResident: (key) => this.#conversations?.isResident(key) ?? false,
       wakeUpAfter: (key, delayMs) => this.#wakeUps?.schedule(key, delayMs),
       laneBacklogMax: config.laneBacklogMax,
       laneBacklogBytesMax: config.laneBacklogBytesMax,
+      spillMs: config.spillMs,
+      sweepMs: config.laneSweepMs,
+      deliveryBudgetMs: config.deliveryBudgetMs,
       onRoom: () => this.#reader?.checkRoom(),
     });
     this.#lanes = lanes;
@@ -335,6 +344,7 @@ export class Shard {
       hashKey,
       committer,
       deliver: (message) => conversations.deliver(message),
+      control: (message) => lanes.control(message),
       readAheadBytesMax: config.readAheadBytesMax,
       outboxBytes: () => lanes.bytes,
       outboxBytesMax: config.outboxBytesMax,

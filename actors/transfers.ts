@@ -6,7 +6,8 @@
 //       script as the append. A repeat after a lost answer, and an append of a former owner that lands late, write nothing (attack B9).
 //   X2. In order: the lane sends one batch at a time and the next only after this one was taken, so the target's inbox has them in
 //       the order of the source's commits.
-//   X3. A target that is full or away keeps its lane waiting and nobody else's.
+//   X3. A target that is away keeps its lane waiting and nobody else's. Its bound they pass, as sends within a shard do: two shards
+//       that are full would wait for each other.
 
 import type { Channel, SendOutcome } from "../src/channels/channel.ts";
 import { type ConversationKey, conversationKey } from "../src/domain/ids.ts";
@@ -27,15 +28,10 @@ const KEY_START = transferKey(0).slice(0, -1);
 export const isTransferKey = (key: ConversationKey): boolean => key.startsWith(KEY_START);
 
 /**
- * @param stores        of all shards, also of those that another node owns: an append needs no ownership
- * @param sourceShard   whose outbox the lanes read
- * @param inboxBytesMax of the target; over it the lane waits
+ * @param stores      of all shards, also of those that another node owns: an append needs no ownership
+ * @param sourceShard whose outbox the lanes read
  */
-export function transferChannel(
-  stores: (shard: number) => Pick<ShardStore, "append">,
-  sourceShard: number,
-  inboxBytesMax: number,
-): Channel {
+export function transferChannel(stores: (shard: number) => Pick<ShardStore, "append">, sourceShard: number): Channel {
   return {
     name: TRANSFER_CHANNEL,
     delivery: "lane",
@@ -49,14 +45,13 @@ export function transferChannel(
     if (place === undefined) return { kind: "terminal", reason: "a transfer without its place in the outbox" };
     try {
       const from = { shard: sourceShard, place }; // X1
-      const bytesMax = Math.max(inboxBytesMax, body.length); // what is larger by itself is taken by an empty inbox
-      const reply = await stores(Number(to.conversation)).append(body, bytesMax, { from });
+      const reply = await stores(Number(to.conversation)).append(body, Number.MAX_SAFE_INTEGER, { from }); // X3
       switch (reply.kind) {
         case "appended":
         case "taken":
           return { kind: "delivered" };
         case "over":
-          return { kind: "retryable", reason: "the inbox of the target shard is full" }; // X3
+          return { kind: "retryable", reason: "the inbox of the target shard is full" };
         case "full":
           return { kind: "retryable", reason: "a conversation of the target shard is full" };
       }

@@ -203,6 +203,13 @@ const schema = z.strictObject({
   turnReplyBytesMax: bytes(1 * MIB, 64, "replies of one turn together"),
   laneBacklogMax: count(1_000, 1, 1_000_000, "undelivered replies of one conversation; at it the conversation pauses"),
   laneBacklogBytesMax: bytes(4 * MIB, 64, "the same in bytes"),
+  deliveryBudgetMs: ms(
+    259_200_000,
+    1_000,
+    31_536_000_000,
+    "for how long a reply is tried, from its first failure; then its lane halts, or it becomes a dead letter",
+  ),
+  laneSweepMs: ms(1_000, 0, 600_000, "how often lanes whose wake-up was lost are looked for; 0: never"),
   outboxBytesMax: bytes(64 * MIB, 64 * KIB, "undelivered replies of one shard"),
   deadLettersMax: count(
     100_000,

@@ -33,6 +33,8 @@ export interface Counters {
   gaps: number;
   /** Messages moved to a waiting list. */
   moved: number;
+  /** Replies moved to the list of their lane. */
+  movedReplies: number;
   /** Promises that a turn had left behind and that were rejected after its end. */
   strayRejections: number;
   readonly timings: Timings;
@@ -107,6 +109,7 @@ export function newCounters(): Counters {
     halts: 0,
     gaps: 0,
     moved: 0,
+    movedReplies: 0,
     strayRejections: 0,
     timings: {
       admission: new Durations(),
@@ -196,6 +199,7 @@ export const COUNTERS: Readonly<Record<CountName, MetricSpec>> = {
     "turn_stray_rejections",
     "Promises of bots that nobody waited for, rejected after their turn",
   ),
+  movedReplies: counter("replies_moved", "Replies moved to the list of their lane, since it did not flow"),
   moved: counter("messages_moved", "Messages moved to a waiting list, since their conversation could not take them"),
 };
 

@@ -18,6 +18,12 @@ export function compareEntryIds(a: EntryId, b: EntryId): number {
   return a.ms - b.ms || a.seq - b.seq;
 }
 
+/** The highest id below one. */
+export function idBefore({ ms, seq }: EntryId): EntryId {
+  if (seq > 0) return { ms, seq: seq - 1 };
+  return ms > 0 ? { ms: ms - 1, seq: Number.MAX_SAFE_INTEGER } : ENTRY_ZERO;
+}
+
 export function comparePositions(a: Position, b: Position): number {
   return compareEntryIds(a.entry, b.entry) || a.index - b.index;
 }

@@ -23,3 +23,13 @@ export function retryDelayMs(backoff: Backoff, attempt: number, random: number):
   const whole = Math.min(backoff.capMs, backoff.baseMs * 2 ** Math.min(attempt - 1, 30));
   return Math.round(whole * (0.5 + random / 2));
 }
+
+/**
+ * Exponential backoff with full jitter: uniform between 0 and `baseMs * 2 ** (attempt - 1)`, capped at `capMs`. For many that failed
+ * together and shall not come back together.
+ * @param attempt how many tries have failed, from 1
+ * @param random uniform in [0, 1)
+ */
+export function fullJitterDelayMs(backoff: Backoff, attempt: number, random: number): number {
+  return Math.round(Math.min(backoff.capMs, backoff.baseMs * 2 ** Math.min(attempt - 1, 30)) * random);
+}

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "vitest";
 import { OutboxEntry } from "../../actors/committer.ts";
+import { decodeLaneState } from "../../src/codec/lane-codec.ts";
 import { decodeOutboxEntry, emptyBitmap, setBit } from "../../src/codec/outbox-codec.ts";
 import { conversationKey } from "../../src/domain/ids.ts";
 import { StoreCorruptError, StoreNotReadyError, StoreUnavailableError } from "../../src/errors.ts";
@@ -59,7 +60,7 @@ describe("an unknown outcome is resolved by the same bytes again (G2, R2)", () =
     const [a, b] = [rig.conversation("a"), rig.conversation("b")];
     a.decide({ replies: ["a1"], consumed: [rig.entry(1, 1)] });
     const laneKey = conversationKey({ bot: "b", channel: "test", conversation: "lane" });
-    rig.committer.setLane(laneKey, Buffer.from("state"));
+    rig.setLane(laneKey, "HTTP 500");
     await quiet();
     const failures = [new StoreUnavailableError("gone"), new StoreNotReadyError("LOADING")];
     for (let attempt = 1; attempt <= 40; attempt += 1) {
@@ -125,7 +126,7 @@ describe("a conversation is committed whole (G3)", () => {
 
   test("of every other list a commit takes 2,000 items; what is over, and who waits for it, has the next one", async () => {
     const rig = new CommitterRig();
-    for (let i = 0; i < 2_001; i += 1) rig.committer.setLane(`lane ${i}` as never, Buffer.from("retrying"));
+    for (let i = 0; i < 2_001; i += 1) rig.setLane(`lane ${i}` as never, "HTTP 500");
     const allDurable = rig.committer.committed();
     await quiet();
     expect(rig.store.last.lanes).toHaveLength(2_000);
@@ -221,7 +222,7 @@ describe("work is told durable only after Redis answered (G4)", () => {
   test("committed() is not held up by what others decide after it, however full every commit is", async () => {
     const rig = new CommitterRig({ commitKeysMax: 4 });
     const [a, b] = [rig.conversation("a"), rig.conversation("b")];
-    rig.committer.setLane(a.key, Buffer.from("retrying"));
+    rig.setLane(a.key, "HTTP 500");
     const laneIsDurable = rig.committer.committed();
     a.decide();
     b.decide();
@@ -287,7 +288,7 @@ describe("a lost shard ends the committer (G5)", () => {
         expect(rig.failures).toHaveLength(reason === null ? 1 : 0);
         a.decide();
         rig.committer.ack(new OutboxEntry({ ms: 1, seq: 0 }, 1), 0);
-        rig.committer.setLane(a.key, null);
+        rig.setLane(a.key, null);
         rig.committer.addDeadLetter(Buffer.from("dead"));
         rig.committer.finish(rig.entry(2, 1));
         void rig.committer.committed();
@@ -413,11 +414,11 @@ describe("acknowledgements ride in commits", () => {
 test("of several states of a lane only the last is written, and a null removes it", async () => {
   const rig = new CommitterRig();
   const key = conversationKey({ bot: "b", channel: "test", conversation: "l" });
-  rig.committer.setLane(key, Buffer.from("one"));
-  rig.committer.setLane(key, Buffer.from("two"));
+  rig.setLane(key, "one");
+  rig.setLane(key, "two");
   await quiet();
-  expect(rig.store.last.lanes).toEqual([{ key, state: Buffer.from("two") }]);
-  rig.committer.setLane(key, null);
+  expect(rig.store.last.lanes.map((lane) => decodeLaneState(lane.state!).reason)).toEqual(["two"]);
+  rig.setLane(key, null);
   await rig.store.apply();
   expect(rig.store.last.lanes).toEqual([{ key, state: null }]);
 });

@@ -78,6 +78,7 @@ class Shard {
       },
       onTimer: () => undefined,
       onOpen: () => undefined,
+      toList: () => null,
       sortSends: () => ({ here: null, away: [] }),
       onLost: (reason) => this.crashes.push(reason),
     });
@@ -137,6 +138,9 @@ class Shard {
       store,
       hashKey: { lo: 1, hi: 2 },
       committer,
+      control: () => {
+        throw new Error("no operator here");
+      },
       deliver: (message) => conversations.deliver(message),
       readAheadBytesMax: this.#config.readAheadBytesMax,
       outboxBytes: () => 0,

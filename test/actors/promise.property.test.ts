@@ -191,7 +191,8 @@ async function run(seed: number, { sabotage = false }: RunOptions = {}): Promise
     });
   const isDone = (): boolean =>
     [...data.shards.values()].every(
-      ({ inbox, outbox, open }) => inbox.entries.length + outbox.entries.length + open.size === 0,
+      ({ inbox, outbox, open, laneLists }) =>
+        inbox.entries.length + outbox.entries.length + open.size + laneLists.size === 0,
     );
   try {
     await environment.until(() => sending === 0, 600_000, "all admitted");

@@ -439,6 +439,7 @@ describe("dead letters", () => {
       onInboxDone: () => undefined,
       onTimer: () => undefined,
       onOpen: () => undefined,
+      toList: () => null,
       sortSends: () => ({ here: null, away: [] }),
       onLost: () => undefined,
     });

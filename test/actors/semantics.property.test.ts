@@ -349,8 +349,8 @@ class World {
     return (
       this.#arriving === 0 &&
       [...this.data.shards.values()].every(
-        ({ inbox, outbox, open, timers }) =>
-          inbox.entries.length + outbox.entries.length + open.size + timers.size === 0,
+        ({ inbox, outbox, open, timers, laneLists }) =>
+          inbox.entries.length + outbox.entries.length + open.size + timers.size + laneLists.size === 0,
       )
     );
   }

@@ -58,6 +58,9 @@ function reading({ readAheadBytesMax = 1_000_000, rotten = false, hasDeadLetterR
         },
         finish: (entry) => finished.push(entry.undecided),
       },
+      control: () => {
+        throw new Error("no operator here");
+      },
       deliver: (message) => delivered.push(message.key),
       readAheadBytesMax,
       outboxBytes: () => 0,

@@ -348,7 +348,7 @@ describe("attack B9: sends go with the commit of their turn", () => {
     const from = { bot: "b", channel: "test", conversation: "from" };
     const to = Array.from({ length: 40 }, (_, i) => ({ bot: "b", channel: "test", conversation: `c${i}` }));
     const sends = to.map((conversation, i) => ({ to: conversation, id: `s${i}`, text: `text ${i}`, from, hops: 1 }));
-    const { here, away } = sortSends(sends, 7, { shard: 2, shards, epoch: 3 });
+    const { here, away } = sortSends(sends, [], 7, { shard: 2, shards, epoch: 3 });
     const decoded = (bytes: Uint8Array) => {
       const entry = { id: { ms: 5, seq: 0 }, bytes: bytes.length, undecided: 0 };
       return decodeInboxEntry(Buffer.from(bytes), entry, { lo: 1, hi: 2 }).messages.map((message) => {
@@ -366,7 +366,7 @@ describe("attack B9: sends go with the commit of their turn", () => {
       expect(decoded(reply.body)).toEqual(expectedOf(shard));
       expect([reply.born, reply.outSeq]).toEqual(["e3", 7]);
     }
-    expect(sortSends(sends.slice(0, 0), 7, { shard: 0, shards, epoch: 1 })).toEqual({ here: null, away: [] });
+    expect(sortSends(sends.slice(0, 0), [], 7, { shard: 0, shards, epoch: 1 })).toEqual({ here: null, away: [] });
   });
 });
 

@@ -107,7 +107,7 @@ export class StoreRecorder {
     if (reply.kind !== "applied" || this.#applied.has(name)) return false;
     this.#applied.add(name);
     const keys = shardKeys(NAMESPACE, shard);
-    const { conversations, outbox, inboxDone, outboxDone, acks, lanes, dead, inboxAdd } = commit;
+    const { conversations, outbox, inboxDone, outboxDone, acks, lanes, laneLists, dead, inboxAdd } = commit;
     const ids = (entries: readonly EntryId[]): string[] => entries.map(formatEntryId);
     const commands: Command[] = [];
     if (conversations.length > 0)
@@ -127,6 +127,10 @@ export class StoreRecorder {
     if (outboxDone.length > 0) commands.push(command("XDEL", keys.outbox, ...ids(outboxDone)));
     for (const { key, state } of lanes)
       commands.push(state === null ? command("HDEL", keys.lanes, key) : command("HSET", keys.lanes, key, state));
+    for (const { key, joining, leaving } of laneLists ?? []) {
+      for (const { id, bytes } of joining) commands.push(command("XADD", keys.laneList(key), `${id}-0`, "b", bytes));
+      if (leaving.length > 0) commands.push(command("XDEL", keys.laneList(key), ...leaving.map((id) => `${id}-0`)));
+    }
     for (const letter of dead) {
       this.#dead += 1;
       commands.push(command("XADD", keys.dead, `${this.#dead}-0`, "b", letter));

@@ -153,6 +153,7 @@ class World {
   readonly #messages: SentMessage[] = [];
   readonly #requests: OpenRequest[] = [];
   readonly #deliveries: ReceivedDelivery[] = [];
+  readonly #everCommitted = new Set<string>();
   readonly #commits: AppliedCommit[] = [];
   readonly #recorder: StoreRecorder;
   readonly #handlers: TrailHandlers;
@@ -772,7 +773,7 @@ class World {
   }
 
   #applied(commit: Commit, shard: number, by: string, at: number): void {
-    const { epoch, n, conversations, outbox, inboxAdd } = commit;
+    const { epoch, n, conversations, outbox, inboxAdd, laneLists = [] } = commit;
     if (inboxAdd !== undefined) this.#arrived(inboxAdd, at);
     const records = conversations.map(({ key, record }) => committed(key, record));
     const lines = conversations.flatMap(({ key, transcript }) =>
@@ -783,7 +784,29 @@ class World {
     );
     const dead = commit.dead.flatMap(deadReply);
     const deadMessages = commit.dead.flatMap(deadMessage);
-    this.#commits.push({ at, shard, epoch, n, by, records, replies: repliesIn(outbox), lines, deadMessages, dead });
+    this.#commits.push({
+      at,
+      shard,
+      epoch,
+      n,
+      by,
+      records,
+      replies: this.#newReplies(outbox, laneLists),
+      lines,
+      deadMessages,
+      dead,
+    });
+  }
+
+  /** One that moves to its lane's list, or comes back to it from the dead letters, was committed before. */
+  #newReplies(outbox: Uint8Array | null, lists: NonNullable<Commit["laneLists"]>): CommittedReply[] {
+    const listed = lists.flatMap(({ joining }) => joining.flatMap(({ bytes }) => repliesIn(bytes)));
+    return [...repliesIn(outbox), ...listed].filter(({ conversation, born, sequence }) => {
+      const name = `${conversation} ${born}.${sequence}`;
+      if (this.#everCommitted.has(name)) return false;
+      this.#everCommitted.add(name);
+      return true;
+    });
   }
 
   /** What turns sent, among what came into an inbox. */
@@ -847,16 +870,13 @@ class World {
   }
 
   #undelivered(): { conversation: string; sequence: number }[] {
-    return [...this.#data.shards.values()].flatMap(({ outbox, acks }) =>
-      outbox.entries.flatMap(({ id, bytes }) => {
+    return [...this.#data.shards.values()].flatMap(({ outbox, acks, laneLists }) => [
+      ...outbox.entries.flatMap(({ id, bytes }) => {
         const done = acks.get(formatEntryId(id)) ?? new Uint8Array(0);
-        return decodeOutboxEntry(Buffer.from(bytes)).replies.flatMap((reply, i) =>
-          reply === null || hasBit(done, i)
-            ? []
-            : [{ conversation: nameOf(parseConversationKey(reply.key)), sequence: reply.outSeq }],
-        );
+        return repliesOf(bytes, (i) => !hasBit(done, i));
       }),
-    );
+      ...[...laneLists.values()].flatMap(({ entries }) => entries.flatMap(({ bytes }) => repliesOf(bytes, () => true))),
+    ]);
   }
 
   #lanes(wanted: LaneState["state"]): { conversation: string; sequence: number }[] {
@@ -875,7 +895,7 @@ class World {
       for (const entry of open.values())
         if (decodeOpenEntry(entry).state !== "halted" || this.#isResolved) return false;
     }
-    if (shards.every(({ outbox }) => outbox.entries.length === 0)) return true;
+    if (shards.every(({ outbox, laneLists }) => outbox.entries.length + laneLists.size === 0)) return true;
     const halted = new Set(this.#lanes("halted").map(({ conversation }) => conversation));
     if (halted.size === 0) return false;
     return this.#undelivered().every(({ conversation }) => halted.has(conversation));
@@ -886,8 +906,8 @@ class World {
       .filter(({ life }) => !life.isDead)
       .map((process) => `${process.life.name}: ${process.notReady ?? "ready"}`);
     const shards = [...this.#data.shards].map(
-      ([i, { inbox, outbox, node, epoch, lanes, timers, open }]) =>
-        `shard ${i}: inbox ${inbox.entries.length}, outbox ${outbox.entries.length}, lanes ${lanes.size}, timers ${[...timers.keys()].join(" ")}, open ${[...open].map(([key, entry]) => `${key} ${Buffer.from(entry)}`).join(" ")}, ${node} ${epoch}`,
+      ([i, { inbox, outbox, node, epoch, lanes, laneLists, timers, open }]) =>
+        `shard ${i}: inbox ${inbox.entries.length}, outbox ${outbox.entries.length}, lists ${laneLists.size}, lanes ${lanes.size}, timers ${[...timers.keys()].join(" ")}, open ${[...open].map(([key, entry]) => `${key} ${Buffer.from(entry)}`).join(" ")}, ${node} ${epoch}`,
     );
     return [...processes, ...shards].join("; ");
   }
@@ -952,12 +972,24 @@ function deadMessage(letter: Uint8Array): { conversation: string; id: string }[]
   return [{ conversation: nameOf({ bot, channel, conversation }), id }];
 }
 
-function repliesIn(outbox: Uint8Array | null): CommittedReply[] {
+function repliesOf(
+  entry: Uint8Array,
+  isMeant: (index: number) => boolean,
+): { conversation: string; sequence: number }[] {
+  return decodeOutboxEntry(Buffer.from(entry)).replies.flatMap((reply, i) =>
+    reply === null || !isMeant(i)
+      ? []
+      : [{ conversation: nameOf(parseConversationKey(reply.key)), sequence: reply.outSeq }],
+  );
+}
+
+function repliesIn(outbox: Uint8Array | null): (CommittedReply & { readonly born: string })[] {
   if (outbox === null) return [];
   return decodeOutboxEntry(Buffer.from(outbox)).replies.flatMap((reply) => {
     const id = reply === null ? null : parseConversationKey(reply.key);
     if (reply === null || id === null || id.channel.startsWith("!")) return [];
-    return [{ conversation: nameOf(id), sequence: reply.outSeq, body: Buffer.from(reply.body).toString() }];
+    const { born, outSeq, body } = reply;
+    return [{ conversation: nameOf(id), born, sequence: outSeq, body: Buffer.from(body).toString() }];
   });
 }
 

@@ -1,8 +1,16 @@
 // A committer on a store whose every answer the test gives by hand.
 
-import { type Committable, Committer, type CommitterOptions, type PendingWrite } from "../../../actors/committer.ts";
+import {
+  type Committable,
+  type CommittableLane,
+  Committer,
+  type CommitterOptions,
+  type PendingWrite,
+} from "../../../actors/committer.ts";
+import type { LaneWrite } from "../../../actors/lane-backlog.ts";
 import type { OutboxReply } from "../../../src/codec/outbox-codec.ts";
 import { type ConversationKey, conversationKey } from "../../../src/domain/ids.ts";
+import type { LaneState } from "../../../src/domain/lane.ts";
 import type { InboxEntry } from "../../../src/domain/message.ts";
 import type { EntryId } from "../../../src/domain/position.ts";
 import { PartEnvironment } from "../../../src/environment.ts";
@@ -120,6 +128,7 @@ export class CommitterRig {
   readonly inboxDone: number[] = [];
   readonly transcripts: string[] = [];
   readonly lost: string[] = [];
+  readonly #lanes = new Map<ConversationKey, ScriptedLane>();
   /** What ended the committer as a part. */
   readonly failures: unknown[] = [];
 
@@ -144,11 +153,20 @@ export class CommitterRig {
       onTranscript: (key) => this.transcripts.push(key),
       onTimer: () => undefined,
       onOpen: () => undefined,
+      toList: () => null,
       sortSends: () => ({ here: null, away: [] }),
       onInboxDone: (_entries, bytes) => this.inboxDone.push(bytes),
       onLost: (reason) => this.lost.push(reason),
       ...bounds,
     });
+  }
+
+  /** A lane that says this of itself in the next commit, and nothing else; null: it flows. */
+  setLane(key: ConversationKey, reason: string | null): void {
+    const lane = this.#lanes.get(key) ?? new ScriptedLane(key);
+    this.#lanes.set(key, lane);
+    lane.reason = reason;
+    this.committer.laneChanged(lane);
   }
 
   conversation(name: string): FakeConversation {
@@ -169,4 +187,20 @@ export async function isSettled(promise: Promise<unknown>): Promise<boolean> {
   promise.then(note, note);
   await quiet();
   return settled;
+}
+
+class ScriptedLane implements CommittableLane {
+  readonly key: ConversationKey;
+  reason: string | null = null;
+
+  constructor(key: ConversationKey) {
+    this.key = key;
+  }
+
+  takeWrite(): LaneWrite {
+    const { key, reason } = this;
+    const trouble = { born: "b.0", outSeq: 1, attempts: 1, firstFailedAtMs: 1, nextAtMs: 2 };
+    const state: LaneState | null = reason === null ? null : { state: "retrying", ...trouble, reason };
+    return { key, state, joining: [], leaving: [], done: [], dead: [], deadDone: [], markers: [] };
+  }
 }
