@@ -397,14 +397,14 @@ export class Committer {
     readonly outbox: readonly OutboxReply[];
     readonly listing: ReadonlySet<CommittableLane>;
   } {
-    let listing: Set<CommittableLane> | null = null;
+    const listing = new Set<CommittableLane>();
     const outbox: OutboxReply[] = [];
     for (const reply of replies) {
       const lane = this.#options.toList(reply);
       if (lane === null) outbox.push(reply);
-      else (listing ??= new Set()).add(lane);
+      else listing.add(lane);
     }
-    return { outbox, listing: listing ?? NO_LANES };
+    return { outbox, listing };
   }
 
   /** @param must of the outbox: what these replies moved to is in this very commit */
@@ -544,7 +544,6 @@ export class Committer {
 }
 
 const NONE: readonly never[] = Object.freeze([]);
-const NO_LANES: ReadonlySet<CommittableLane> = new Set();
 
 /** About what it takes of a commit, bytes; each reply that moves costs as much as one of 256 at the least. */
 function sizeOf({ joining, dead, done }: LaneWrite): number {
