@@ -265,7 +265,10 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     this.#sending = true;
     this.#isTimed = false;
     try {
-      while (!this.#stopped && (await this.#advance()));
+      while (!this.#stopped) {
+        const item = this.#plainHead();
+        if (!(await (item === undefined ? this.#advance() : this.#attempt(item)))) break;
+      }
     } finally {
       if (!this.#awake) this.#giveBack("unused"); // else it came just now, for the next time
       this.#sending = false;
@@ -274,6 +277,15 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     if (this.#backlog.phase !== "flowing" || this.#waitsForPlace) this.#backlog.forgetWindow(); // B3
     this.#tellSize();
     if (this.#backlog.replies > 0) this.#standsStill();
+  }
+
+  /** On the hot path: the head, with a place at its account, if it is simply to be sent. */
+  #plainHead(): LaneItem | undefined {
+    const { account, policy } = this.parties;
+    if (policy.onAmbiguous !== "retry" || this.#skips !== null) return undefined;
+    const item = this.#backlog.plainHead;
+    if (item === undefined || account === null || this.#hasPlace) return item;
+    return this.#enter(account) ? item : undefined;
   }
 
   /** One step of the reply at the head. False if the lane stands still. */
@@ -313,9 +325,8 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   async #attempt(item: LaneItem): Promise<boolean> {
     const { environment, counters } = this.#ports;
     const { policy } = this.parties;
-    const trouble = this.#troubleOf(item);
     if (policy.onAmbiguous !== "retry") {
-      this.#become(this.#backlog.phase, { ...trouble, isUnclear: true }); // L5
+      this.#become(this.#backlog.phase, { ...this.#troubleOf(item), isUnclear: true }); // L5
       await this.#ports.committed();
       if (this.#stopped) return false;
     }
@@ -326,9 +337,10 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     this.#giveBack(outcome.kind);
     if (!this.#isTimed) counters.timings.delivery.observe(environment.monotonicMs() - startMs);
     this.#isTimed = true; // one of a wake-up is enough
-    if (outcome.kind === "delivered") return await this.#delivered(item);
+    if (outcome.kind === "delivered") return this.#delivered(item);
     counters.failedDeliveries += 1;
-    return await this.#judged(item, afterAttempt(trouble, outcome, policy, environment.nowMs(), environment.random()));
+    const verdict = afterAttempt(this.#troubleOf(item), outcome, policy, environment.nowMs(), environment.random());
+    return await this.#judged(item, verdict);
   }
 
   async #probe(item: LaneItem): Promise<boolean> {

@@ -148,6 +148,13 @@ export class LaneBacklog {
     return this.#list.count > 0 && this.#outbox.length === 0 && this.#phase !== "closed";
   }
 
+  /** The next to go, if nothing is known of it that has to be looked at first. */
+  get plainHead(): LaneItem | undefined {
+    if (this.#phase !== "flowing" || this.#trouble !== null || this.#list.count > 0) return undefined;
+    const item = this.#outbox.peek();
+    return item?.extra === undefined ? item : undefined;
+  }
+
   /** Whether the rest of the reply at the head is in memory. */
   get hasWholeReply(): boolean {
     const first = this.head;
@@ -158,7 +165,7 @@ export class LaneBacklog {
 
   /** Of a commit that was applied, or of the outbox when the shard was opened. */
   add({ born, outSeq, body, extra }: OutboxReply, entry: OutboxEntry, index: number): void {
-    this.#outbox.push({ ...placeOf(born, outSeq, extra), body, extra, place: { kind: "outbox", entry, index } });
+    this.#outbox.push({ born, outSeq, part: extra?.part, body, extra, place: { kind: "outbox", entry, index } });
     this.#outboxBytes += body.length;
   }
 
@@ -289,7 +296,7 @@ export class LaneBacklog {
     if (reply === undefined || reply === null)
       throw new CodecError("a reply on the list of a lane does not match its checksum");
     const { born, outSeq, body, extra } = reply;
-    return { ...placeOf(born, outSeq, extra), body, extra, place: { kind: "list", id, bytes: stored.length } };
+    return { born, outSeq, part: extra?.part, body, extra, place: { kind: "list", id, bytes: stored.length } };
   }
 }
 
@@ -304,10 +311,6 @@ const UNTROUBLED: LaneTrouble = Object.freeze({
   nextAtMs: 0,
   reason: "",
 });
-
-function placeOf(born: string, outSeq: number, extra: ReplyExtra | undefined): ReplyPlace {
-  return extra?.part === undefined ? { born, outSeq } : { born, outSeq, part: extra.part };
-}
 
 const isUntroubled = ({ state, attempts, isUnclear }: LaneState): boolean =>
   state === "flowing" && attempts === 0 && isUnclear !== true;

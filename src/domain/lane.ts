@@ -16,7 +16,7 @@ export interface ReplyPlace {
   readonly born: string;
   readonly outSeq: number;
   /** Absent for a reply that is one part. */
-  readonly part?: number;
+  readonly part?: number | undefined;
 }
 
 /** What is known of a reply that could not go out. */
