@@ -1,13 +1,223 @@
-import type { SendOutcome } from "../src/channels/channel.ts";
+// Channel accounts: what all lanes of a node share at the outside of one channel: how many attempts may be under way, how many may
+// begin per second, and whether it makes sense to try at all.
+//
+// Invariants
+//   Q1. Attempts under way are never more than `concurrency`. A place is taken by one lane and given back once.
+//   Q2. Who waits is admitted in the order in which it came, and nobody passes those who wait. One that waits no more costs nobody
+//       its place.
+//   Q3. An open breaker lets nobody through before its time, and then one at a time. After it closed, places grow by one with each
+//       answer: those that waited do not come back as a herd.
+//   Q4. No retry timer lives here: an open breaker is rung by a durable wake-up or by the sweep of the lanes. The timer of a rate
+//       limit only paces those who wait for it.
+
+import type { AccountOptions, Channel, SendOutcome } from "../src/channels/channel.ts";
+import { afterAnswer, afterTime, type Breaker, type BreakerPolicy, CLOSED } from "../src/domain/breaker.ts";
+import {
+  fullBucket,
+  nextTokenInMs,
+  type RateLimit,
+  refilled,
+  type TokenBucket,
+  withoutOne,
+} from "../src/domain/token-bucket.ts";
+import type { Environment } from "../src/environment.ts";
 
 export interface AccountWaiter {
+  /** A place was given, which must be given back by `leave`. Called from within the account: it may only wake. */
   admitted(): void;
 }
 
-export interface ChannelAccount {
-  readonly view: { readonly breaker: "closed" | "open" | "half-open" };
-  tryEnter(): boolean;
-  wait(waiter: AccountWaiter): void;
-  cancel(waiter: AccountWaiter): void;
-  leave(ended: SendOutcome["kind"] | "unused"): void;
+/** How an attempt ended; `unused`: there was none. */
+export type AttemptEnd = SendOutcome["kind"] | "unused";
+
+export interface AccountView {
+  /** The channel's. */
+  readonly name: string;
+  readonly breaker: Breaker["kind"];
+  /** When an open breaker lets a probe through, ms on the monotonic clock; null for one that is not open. */
+  readonly reopensInMs: number | null;
+  readonly inFlight: number;
+  readonly waiting: number;
+  /** Attempts that may be under way now; less than `concurrency` while the breaker is not closed, and for a while after. */
+  readonly places: number;
+  readonly concurrency: number;
+  /** How often the breaker opened in this process. */
+  readonly openings: number;
+}
+
+const CONCURRENCY = 128;
+const BREAKER_FAILURES = 20;
+const BREAKER_OPEN_MS = 1_000;
+const BREAKER_OPEN_MS_MAX = 30_000;
+
+export class ChannelAccount {
+  readonly name: string;
+  readonly #environment: Environment;
+  readonly #concurrency: number;
+  readonly #policy: BreakerPolicy;
+  readonly #rate: RateLimit | null;
+  readonly #waiting = new Set<AccountWaiter>();
+  #breaker: Breaker = CLOSED;
+  #bucket: TokenBucket | null;
+  #inFlight = 0;
+  #places: number;
+  #isPacing = false;
+  #openings = 0;
+
+  constructor(name: string, options: AccountOptions, environment: Environment) {
+    this.name = name;
+    this.#environment = environment;
+    this.#concurrency = options.concurrency ?? CONCURRENCY;
+    this.#places = this.#concurrency;
+    this.#policy = {
+      failures: options.breakerFailures ?? BREAKER_FAILURES,
+      openMs: options.breakerOpenMs ?? BREAKER_OPEN_MS,
+      openMsMax: options.breakerOpenMsMax ?? BREAKER_OPEN_MS_MAX,
+    };
+    const { ratePerSecond: perSecond } = options;
+    this.#rate = perSecond === undefined ? null : { perSecond, burst: options.burst ?? Math.max(1, perSecond) };
+    this.#bucket = this.#rate === null ? null : fullBucket(this.#rate, environment.monotonicMs());
+  }
+
+  /** It makes no sense to try now, but for a probe. */
+  get isBlocked(): boolean {
+    return this.#breaker.kind !== "closed";
+  }
+
+  get view(): AccountView {
+    const breaker = this.#breaker;
+    const nowMs = this.#environment.monotonicMs();
+    return {
+      name: this.name,
+      breaker: breaker.kind,
+      reopensInMs: breaker.kind === "open" ? Math.max(0, breaker.reopensAtMs - nowMs) : null,
+      inFlight: this.#inFlight,
+      waiting: this.#waiting.size,
+      places: this.#places,
+      concurrency: this.#concurrency,
+      openings: this.#openings,
+    };
+  }
+
+  /** A place now; false if there is none, or others wait for one. */
+  tryEnter(): boolean {
+    return this.#waiting.size === 0 && this.#take();
+  }
+
+  /** A waiter waits once at a time. */
+  wait(waiter: AccountWaiter): void {
+    this.#waiting.add(waiter);
+    this.#admit();
+  }
+
+  cancel(waiter: AccountWaiter): void {
+    this.#waiting.delete(waiter);
+  }
+
+  /** @returns if that opened the breaker: when it lets a probe through, ms from now; else null */
+  leave(ended: AttemptEnd): number | null {
+    this.#inFlight -= 1;
+    const openMs = ended === "unused" ? null : this.#learn(ended !== "retryable" && ended !== "ambiguous");
+    this.#admit();
+    return openMs;
+  }
+
+  /** Lets a probe through, if its time has come. */
+  ring(): void {
+    if (this.#breaker.kind !== "closed") this.#admit();
+  }
+
+  #learn(answers: boolean): number | null {
+    const before = this.#breaker;
+    if (before.kind === "closed" && answers) {
+      if (before.failures > 0) this.#breaker = CLOSED;
+      if (this.#places < this.#concurrency) this.#places += 1; // Q3
+      return null;
+    }
+    const nowMs = this.#environment.monotonicMs();
+    this.#breaker = afterAnswer(before, answers, this.#policy, nowMs);
+    if (this.#breaker.kind !== "open" || before.kind === "open") return null;
+    this.#places = 1;
+    this.#openings += 1;
+    return this.#breaker.openMs;
+  }
+
+  /** Q2 */
+  #admit(): void {
+    for (const waiter of this.#waiting) {
+      if (!this.#take()) return;
+      this.#waiting.delete(waiter);
+      waiter.admitted();
+    }
+  }
+
+  /** Q1 */
+  #take(): boolean {
+    if (this.#inFlight >= this.#places || !this.#letsThrough() || !this.#hasToken()) return false;
+    this.#inFlight += 1;
+    return true;
+  }
+
+  /** Q3. Half-open, what is under way is the probe, or what was when it opened: either tells. */
+  #letsThrough(): boolean {
+    if (this.#breaker.kind === "closed") return true;
+    this.#breaker = afterTime(this.#breaker, this.#environment.monotonicMs());
+    return this.#breaker.kind === "half-open";
+  }
+
+  #hasToken(): boolean {
+    if (this.#bucket === null) return true;
+    const rate = this.#rate!;
+    const now = refilled(this.#bucket, rate, this.#environment.monotonicMs());
+    this.#bucket = withoutOne(now) ?? now;
+    if (this.#bucket !== now) return true;
+    this.#pace(nextTokenInMs(now, rate));
+    return false;
+  }
+
+  /** Q4 */
+  #pace(delayMs: number): void {
+    if (this.#isPacing) return;
+    this.#isPacing = true;
+    this.#environment.after(Math.ceil(delayMs), () => {
+      this.#isPacing = false;
+      this.#admit();
+    });
+  }
+}
+
+/** The accounts of a node, by channel; made when a lane needs one first. */
+export class ChannelAccounts {
+  readonly #environment: Environment;
+  readonly #accounts = new Map<string, ChannelAccount>();
+
+  constructor(environment: Environment) {
+    this.#environment = environment;
+  }
+
+  /** Null for a channel without bounds. */
+  of({ name, account }: Pick<Channel, "name" | "account">): ChannelAccount | null {
+    if (account === undefined) return null;
+    const known = this.#accounts.get(name);
+    if (known !== undefined) return known;
+    const made = new ChannelAccount(name, account, this.#environment);
+    this.#accounts.set(name, made);
+    return made;
+  }
+
+  ring(name: string): void {
+    this.#accounts.get(name)?.ring();
+  }
+
+  ringAll(): void {
+    for (const account of this.#accounts.values()) account.ring();
+  }
+
+  find(name: string): ChannelAccount | undefined {
+    return this.#accounts.get(name);
+  }
+
+  get views(): readonly AccountView[] {
+    return Array.from(this.#accounts.values(), (account) => account.view);
+  }
 }

@@ -36,7 +36,7 @@ import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { WaitingEntry } from "../src/store/shard-store.ts";
 import type { ActorRef } from "./actor-system.ts";
-import type { AccountWaiter, ChannelAccount } from "./channel-accounts.ts";
+import type { AccountWaiter, AttemptEnd, ChannelAccount } from "./channel-accounts.ts";
 import type { CommittableLane, OutboxEntry } from "./committer.ts";
 import type { Wake } from "./conversation-actor.ts";
 import { isSameReply, type LaneBacklog, type LaneItem, type LaneWrite, type Marker } from "./lane-backlog.ts";
@@ -55,6 +55,8 @@ export interface LanePorts {
   readList(key: ConversationKey, after: number, count: number): Promise<readonly WaitingEntry[]>;
   /** Leaves a wake-up that rings this lane after `delayMs`. */
   wakeUpAfter(key: ConversationKey, delayMs: number): void;
+  /** Leaves one wake-up for all that wait for this account. */
+  wakeUpAccountAfter(account: ChannelAccount, delayMs: number): void;
   /** What it takes in memory changed by so many bytes. */
   resized(bytes: number): void;
   /** Its own code failed; it is stopped. */
@@ -139,7 +141,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   /** Nothing of it is being sent, or could be now. */
   get isQuiet(): boolean {
     if (this.isIdle || this.#stopped) return true;
-    if (this.#waitsForPlace) return this.parties.account?.view.breaker !== "closed";
+    if (this.#waitsForPlace) return this.parties.account?.isBlocked === true;
     return !this.#sending && this.#backlog.phase !== "flowing";
   }
 
@@ -396,7 +398,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     );
     await this.#ports.committed();
     if (this.#stopped) return false;
-    if (account === null || account.view.breaker === "closed") this.#ports.wakeUpAfter(this.key, delayMs);
+    if (account === null || !account.isBlocked) this.#ports.wakeUpAfter(this.key, delayMs);
     else this.#waitFor(account);
     return false;
   }
@@ -479,7 +481,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   #mayGiveUp(): boolean {
     const { trouble } = this.#backlog;
     const { account, policy } = this.parties;
-    if (trouble === null || account === null || account.view.breaker === "closed") return false;
+    if (trouble === null || account === null || !account.isBlocked) return false;
     return isExhausted(trouble, policy, this.#ports.environment.nowMs());
   }
 
@@ -505,10 +507,17 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     account.wait(this);
   }
 
-  #giveBack(ended: Parameters<ChannelAccount["leave"]>[0]): void {
+  #giveBack(ended: AttemptEnd): void {
     if (!this.#hasPlace) return;
     this.#hasPlace = false;
-    this.parties.account?.leave(ended);
+    const { account } = this.parties;
+    const openMs = account?.leave(ended) ?? null;
+    if (openMs === null) return;
+    this.#ports.log.warn(
+      { channel: account!.name, openMs },
+      "too many deliveries failed in a row: its lanes wait, and one of them will probe; nothing is lost",
+    );
+    this.#ports.wakeUpAccountAfter(account!, openMs);
   }
 
   /** It flows, but for its account: from now on that is durable. */

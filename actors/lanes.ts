@@ -29,11 +29,12 @@ import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
-import type { ChannelAccount } from "./channel-accounts.ts";
+import type { ChannelAccounts } from "./channel-accounts.ts";
 import { type CommittableLane, type Committer, OutboxEntry } from "./committer.ts";
 import type { CrashCounts, CrashPolicy } from "./conversations.ts";
 import { LaneActor, type LaneParties, type LanePorts } from "./lane-actor.ts";
 import { LaneBacklog } from "./lane-backlog.ts";
+import { type Alarm, accountAlarm, accountOf } from "./retry-worker.ts";
 import { isTransferKey } from "./transfers.ts";
 
 export interface LanesOptions {
@@ -45,15 +46,15 @@ export interface LanesOptions {
   readonly family: ActorFamily;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  /** Null for a channel without bounds. */
-  readonly account: (channel: Channel) => ChannelAccount | null;
+  readonly accounts: Pick<ChannelAccounts, "of" | "ring" | "ringAll">;
   readonly committer: Pick<
     Committer,
     "ack" | "laneChanged" | "laneChangedLater" | "replaceLane" | "reserveDeadLetter" | "committed" | "finish"
   >;
   /** Whether the conversation is in memory. */
   readonly isResident: (key: ConversationKey) => boolean;
-  readonly wakeUpAfter: (key: ConversationKey, delayMs: number) => void;
+  /** Of a lane, or of all that wait for an account. */
+  readonly wakeUpAfter: (alarm: Alarm, delayMs: number) => void;
   readonly laneBacklogMax: number;
   readonly laneBacklogBytesMax: number;
   readonly spillMs: number;
@@ -96,6 +97,7 @@ export class Lanes {
       committed: () => committer.committed(),
       readList: (key, after, count) => options.store.readLaneList(key, { after, count }),
       wakeUpAfter: options.wakeUpAfter,
+      wakeUpAccountAfter: ({ name }, delayMs) => options.wakeUpAfter(accountAlarm(name), delayMs),
       resized: (bytes) => {
         this.bytes += bytes;
         if (bytes < 0) options.onRoom();
@@ -152,8 +154,10 @@ export class Lanes {
     });
   }
 
-  ring(key: ConversationKey): void {
-    this.#lanes.get(key)?.ring();
+  ring(alarm: Alarm): void {
+    const account = accountOf(alarm);
+    if (account !== null) this.#options.accounts.ring(account);
+    else this.#lanes.get(alarm as ConversationKey)?.ring();
   }
 
   /** Whether one more turn may reply (C2); if not, `onRoom` is called once a reply has left. */
@@ -261,7 +265,7 @@ export class Lanes {
       return null;
     }
     const policy = this.#policy(id.bot, channel);
-    const account = isTransferKey(key) ? null : this.#options.account(channel);
+    const account = isTransferKey(key) ? null : this.#options.accounts.of(channel);
     const parties: LaneParties = { id, channel, account, policy };
     return this.#start(new LaneActor(parties, this.#ports, new LaneBacklog(key, state)));
   }
@@ -323,8 +327,9 @@ export class Lanes {
 
   /** What a lost wake-up left behind. */
   #ringOverdue(): void {
-    const { environment, sweepMs } = this.#options;
+    const { accounts, environment, sweepMs } = this.#options;
     if (sweepMs === 0) return;
+    accounts.ringAll();
     for (const lane of this.#lanes.values()) lane.ring();
     this.#sweep = environment.after(sweepMs, () => this.#ringOverdue());
   }

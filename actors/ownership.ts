@@ -30,6 +30,7 @@ import {
   type StoredEntry,
   type StoreFacts,
 } from "../src/store/shard-store.ts";
+import { ChannelAccounts } from "./channel-accounts.ts";
 import type { ResidentBudget } from "./conversations.ts";
 import { Inspection } from "./inspection.ts";
 import { LeaseKeeper } from "./lease-keeper.ts";
@@ -84,6 +85,8 @@ export class Ownership {
   readonly #options: OwnershipOptions;
   readonly #running: RunningTurns;
   readonly #budget: ResidentBudget;
+  /** What lanes share at the outsides of channels. */
+  readonly accounts: ChannelAccounts;
   readonly #open = new Map<number, Shard>();
   readonly #stores = new Map<number, ShardStore>();
   readonly #stop = new AbortController();
@@ -104,6 +107,7 @@ export class Ownership {
     const { environment, config } = options;
     this.#options = options;
     this.#families = options.families;
+    this.accounts = new ChannelAccounts(environment);
     this.#running = new RunningTurns(environment, config.runningTurnsMax);
     this.#budget = {
       residentsMax: config.residentsMax,
@@ -369,7 +373,7 @@ export class Ownership {
       budget: this.#budget,
       bot,
       channel,
-      account: () => null,
+      accounts: this.accounts,
       wakeUps: (log, ring, failed) => wakeUps(index, log, ring, failed),
       crashPolicies: crashPolicies(name),
       onTranscript: this.#options.onTranscript,

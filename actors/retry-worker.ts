@@ -7,7 +7,18 @@ import { type ConnectionOptions, Queue, Worker } from "bullmq";
 import type { ConversationKey } from "../src/domain/ids.ts";
 import { describeError, type Log } from "../src/log.ts";
 
-export type Ring = (key: ConversationKey) => void;
+/** What is rung: a lane, or all that wait for an account while its breaker is open, by one of them. */
+export type Alarm = ConversationKey | `account:${string}`;
+export type Ring = (alarm: Alarm) => void;
+
+/** A conversation's key begins with a digit. */
+const ACCOUNT = "account:";
+
+export const accountAlarm = (channel: string): Alarm => `${ACCOUNT}${channel}`;
+
+/** The channel whose account is meant; null for a lane. */
+export const accountOf = (alarm: Alarm): string | null =>
+  alarm.startsWith(ACCOUNT) ? alarm.slice(ACCOUNT.length) : null;
 
 export interface RetryWorkerOptions {
   readonly connection: ConnectionOptions;
@@ -22,8 +33,8 @@ export interface RetryWorkerOptions {
 export interface WakeUps {
   /** Makes ready to ring for wake-ups that an earlier process left. */
   start(): void;
-  /** Rings the lane after `delayMs`, even if this process dies meanwhile. At most one wake-up of a lane waits. */
-  schedule(key: ConversationKey, delayMs: number): void;
+  /** Rings after `delayMs`, even if this process dies meanwhile. At most one wake-up of a lane, or an account, waits. */
+  schedule(alarm: Alarm, delayMs: number): void;
   stop(): Promise<void>;
 }
 
@@ -57,7 +68,7 @@ export class RetryWorker implements WakeUps {
       QUEUE_NAME,
       (job) => {
         const lane = job.deduplicationId ?? job.opts.deduplication?.id;
-        if (lane !== undefined) ring(lane as ConversationKey);
+        if (lane !== undefined) ring(lane as Alarm);
         return Promise.resolve();
       },
       {
@@ -80,9 +91,9 @@ export class RetryWorker implements WakeUps {
     });
   }
 
-  schedule(key: ConversationKey, delayMs: number): void {
+  schedule(alarm: Alarm, delayMs: number): void {
     this.start();
-    const deduplication = { id: key, keepLastIfActive: true };
+    const deduplication = { id: alarm, keepLastIfActive: true };
     this.#queue?.add("ring", {}, { delay: delayMs, deduplication }).catch((error: unknown) => {
       if (!this.#stopped)
         this.#options.log.debug({ error: describeError(error) }, "wake-up not scheduled; the sweep rings the lane");

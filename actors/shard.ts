@@ -23,7 +23,7 @@ import type { Log } from "../src/log.ts";
 import type { Counters } from "../src/metrics.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
-import type { ChannelAccount } from "./channel-accounts.ts";
+import type { ChannelAccounts } from "./channel-accounts.ts";
 import { Committer, type LostReason } from "./committer.ts";
 import { Conversations, type CrashPolicy, type ResidentBudget } from "./conversations.ts";
 import { Lanes } from "./lanes.ts";
@@ -80,8 +80,7 @@ export interface ShardOptions {
   readonly budget: ResidentBudget;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  /** What all lanes of the node share at the outside of a channel; null for one without bounds. */
-  readonly account: (channel: Channel) => ChannelAccount | null;
+  readonly accounts: ChannelAccounts;
   readonly wakeUps: (log: Log, ring: Ring, failed: PartFailed) => WakeUps;
   readonly crashPolicies: CrashPolicies;
   readonly onTranscript: (key: ConversationKey) => void;
@@ -221,7 +220,7 @@ export class Shard {
 
   /** One that met a Redis that is away has half of what there is, and sent some of it: the next try is another one. */
   async #recoveredLanes(environment: PartEnvironment, policy: CrashPolicy, committer: Committer): Promise<Lanes> {
-    const { account, bot, channel, config, counters, families, index, store, stores } = this.#options;
+    const { accounts, bot, channel, config, counters, families, index, store, stores } = this.#options;
     const transfers = transferChannel(stores, index);
     this.#lanes?.stop();
     await committer.drained(); // H4
@@ -234,10 +233,10 @@ export class Shard {
       crashPolicy: policy,
       bot,
       channel: (name) => (name === TRANSFER_CHANNEL ? transfers : channel(name)),
-      account,
+      accounts,
       committer,
       isResident: (key) => this.#conversations?.isResident(key) ?? false,
-      wakeUpAfter: (key, delayMs) => this.#wakeUps?.schedule(key, delayMs),
+      wakeUpAfter: (alarm, delayMs) => this.#wakeUps?.schedule(alarm, delayMs),
       laneBacklogMax: config.laneBacklogMax,
       laneBacklogBytesMax: config.laneBacklogBytesMax,
       spillMs: config.spillMs,
@@ -367,7 +366,7 @@ export class Shard {
     const lanes = this.#lanes!;
     const wakeUps = this.#options.wakeUps(
       this.#log,
-      (key) => environment.guard(() => lanes.ring(key)),
+      (alarm) => environment.guard(() => lanes.ring(alarm)),
       (error) => environment.fail(error),
     );
     this.#wakeUps = wakeUps;

@@ -2,6 +2,7 @@
 
 import { afterEach, describe, expect, test } from "vitest";
 import { ActorSystem } from "../../actors/actor-system.ts";
+import { ChannelAccounts } from "../../actors/channel-accounts.ts";
 import { Committer } from "../../actors/committer.ts";
 import { Lanes } from "../../actors/lanes.ts";
 import type { Channel, SendOutcome } from "../../src/channels/channel.ts";
@@ -139,15 +140,15 @@ class Life {
         ordering: name === "available" ? "available" : "strict",
       }),
       channel: (name) => (name === "test" ? recipient.channel() : undefined),
-      account: () => null,
+      accounts: new ChannelAccounts(part),
       spillMs: 2_000,
       sweepMs: 1_000,
       deliveryBudgetMs: 259_200_000,
       committer: this.committer,
       isResident: () => true,
       wakeUpAfter: (key, delayMs) => {
-        const durable = world.shard.lanes.has(key);
-        this.wakeUps.push({ key, delayMs, atMs: environment.nowMs(), durable });
+        const durable = world.shard.lanes.has(key as ConversationKey);
+        this.wakeUps.push({ key: key as ConversationKey, delayMs, atMs: environment.nowMs(), durable });
         if (world.wakeUpsArrive) environment.after(delayMs, () => this.lanes.ring(key));
       },
       laneBacklogMax: 5,

@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { Queue } from "bullmq";
 import { Redis } from "ioredis";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { RetryWorker } from "../../actors/retry-worker.ts";
+import { type Alarm, RetryWorker } from "../../actors/retry-worker.ts";
 import { type ConversationKey, conversationKey } from "../../src/domain/ids.ts";
 import { shardKeys } from "../../src/store/keys.ts";
 import { RecordingLog } from "../support/recording-log.ts";
@@ -28,7 +28,7 @@ class Life {
   readonly log: RecordingLog = new RecordingLog();
   readonly worker: RetryWorker;
   readonly failures: unknown[] = [];
-  readonly rings: { readonly key: ConversationKey; readonly atMs: number }[] = [];
+  readonly rings: { readonly key: Alarm; readonly atMs: number }[] = [];
   #waiting: (() => void)[] = [];
 
   constructor(prefix: string) {
@@ -226,7 +226,7 @@ describe("connections", () => {
   test("Redis that goes and comes back rings what was scheduled before", async () => {
     const other = await RedisServer.start();
     const failures: unknown[] = [];
-    const rings: ConversationKey[] = [];
+    const rings: Alarm[] = [];
     let heard: () => void = () => undefined;
     const rung = new Promise<void>((resolve) => {
       heard = resolve;

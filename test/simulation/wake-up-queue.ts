@@ -1,7 +1,7 @@
 // Wake-up queue: the twin of BullMQ behind the port WakeUps, one for each shard, shared by all processes and outliving them. At
 // most one wake-up of a lane waits. It loses, doubles and delays them as the real one may; the sweep has to make up for it.
 
-import type { Ring, WakeUps } from "../../actors/retry-worker.ts";
+import type { Alarm, Ring, WakeUps } from "../../actors/retry-worker.ts";
 import type { ConversationKey } from "../../src/domain/ids.ts";
 import type { Scheduler, SimulatedLife } from "../../src/testing/scheduler.ts";
 import type { Stage, Step } from "./steps.ts";
@@ -32,7 +32,7 @@ export class WakeUpQueue {
   readonly #reached: Reached;
   readonly #workers = new Set<Worker>();
   /** Lanes with a wake-up that waits or is being rung. */
-  readonly #jobs = new Set<ConversationKey>();
+  readonly #jobs = new Set<Alarm>();
 
   constructor(scheduler: Scheduler, faults: WakeUpFaults, reached: Reached) {
     this.#scheduler = scheduler;
@@ -55,7 +55,7 @@ export class WakeUpQueue {
     };
   }
 
-  #add(key: ConversationKey, delayMs: number): void {
+  #add(key: Alarm, delayMs: number): void {
     if (this.#jobs.has(key)) return;
     const dice = this.#scheduler.random();
     const { lost, doubled, late } = this.#faults;
@@ -73,12 +73,12 @@ export class WakeUpQueue {
     }
   }
 
-  #claimAfter(key: ConversationKey, delayMs: number): void {
+  #claimAfter(key: Alarm, delayMs: number): void {
     this.#scheduler.schedule("wake-up due", delayMs, () => this.#claim(key));
   }
 
   /** By any process with a worker, the shard's owner or not: one that does not own it rings nothing and is done. */
-  #claim(key: ConversationKey): void {
+  #claim(key: Alarm): void {
     if (!this.#jobs.has(key)) return;
     for (const worker of this.#workers) if (worker.life.isDead) this.#workers.delete(worker);
     const workers = [...this.#workers];
