@@ -46,7 +46,7 @@ class Life {
   }
 
   /** Resolves when this many rings were heard. */
-  async rung(count: number): Promise<ConversationKey[]> {
+  async rung(count: number): Promise<Alarm[]> {
     while (this.rings.length < count) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     return this.rings.map(({ key }) => key);
   }

@@ -2,7 +2,6 @@
 // most one wake-up of a lane waits. It loses, doubles and delays them as the real one may; the sweep has to make up for it.
 
 import type { Alarm, Ring, WakeUps } from "../../actors/retry-worker.ts";
-import type { ConversationKey } from "../../src/domain/ids.ts";
 import type { Scheduler, SimulatedLife } from "../../src/testing/scheduler.ts";
 import type { Stage, Step } from "./steps.ts";
 
