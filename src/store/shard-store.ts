@@ -210,6 +210,11 @@ export interface ShardStore {
   /** Of one conversation; null for a lane that flows. */
   readLane(key: ConversationKey): Promise<Uint8Array | null>;
   readLanes(): Promise<{ key: ConversationKey; state: Uint8Array }[]>;
+  /** One step through the lanes that have a state, like `Store.scanConversations`. */
+  scanLanes(request: { cursor: string; count: number }): Promise<{
+    readonly cursor: string;
+    readonly found: readonly { readonly key: ConversationKey; readonly state: Uint8Array }[];
+  }>;
   commit(commit: Commit): Promise<CommitReply>;
   /** Lines after `after`, oldest first. */
   readTranscript(key: ConversationKey, request: { after: EntryId; count: number }): Promise<StoredEntry[]>;

@@ -153,35 +153,81 @@ export function asideConformance(bench: ShardBench): void {
         ]),
       );
     });
+  });
 
-    test("is found in steps, whatever the ids of the conversations are", async () => {
+  const bytesOrNull = (value: string | null): Uint8Array | null => (value === null ? null : bytes(value));
+
+  /** What is read in steps: how it is written, and one step. */
+  interface Index {
+    readonly name: string;
+    put(values: Readonly<Record<string, string | null>>): readonly (ConversationWrite | Partial<Commit>)[];
+    step(request: { cursor: string; count: number }): Promise<{ cursor: string; found: [string, string | null][] }>;
+  }
+
+  const INDEXES: readonly Index[] = [
+    {
+      name: "the index of the unfinished",
+      put: (values) => Object.entries(values).map(([id, value]) => aside(id, { open: bytesOrNull(value) })),
+      step: async (request) => {
+        const { cursor, found } = await bench.shard.readOpen(request);
+        return { cursor, found: found.map(({ key: name, value }) => [name, text(value)]) };
+      },
+    },
+    {
+      name: "lanes that have a state",
+      put: (values) => [
+        { lanes: Object.entries(values).map(([id, value]) => ({ key: key(id), state: bytesOrNull(value) })) },
+      ],
+      step: async (request) => {
+        const { cursor, found } = await bench.shard.scanLanes(request);
+        return { cursor, found: found.map(({ key: name, state }) => [name, text(state)]) };
+      },
+    },
+  ];
+
+  describe.each(INDEXES)("$name in steps", ({ put, step }) => {
+    const x = (ids: readonly string[]) => Object.fromEntries(ids.map((id) => [id, "x"]));
+
+    test("nothing is one step", async () => {
+      expect(await step({ cursor: SCAN_START, count: 10 })).toEqual({ cursor: SCAN_START, found: [] });
+    });
+
+    test("all are found, whatever the ids of the conversations are", async () => {
       const ids = [...range(1, 2_000).map((i) => `c${i}`), "a|b", "{x}", "ö🙂", "a\nb", " ", "\u0000"];
       const commit = await committer();
-      await commit(...ids.map((id) => aside(id, { open: bytes(id) })));
+      await commit(...put(Object.fromEntries(ids.map((id) => [id, id]))));
       let steps = 0;
       const found = new Map<string, string | null>();
       for (let cursor = SCAN_START; steps === 0 || cursor !== SCAN_START; steps += 1) {
-        const page = await bench.shard.readOpen({ cursor, count: 100 });
-        for (const { key: name, value } of page.found) found.set(name, text(value));
+        const page = await step({ cursor, count: 100 });
+        for (const [name, value] of page.found) found.set(name, value);
         cursor = page.cursor;
       }
       expect(steps).toBeGreaterThan(5);
       expect(found).toEqual(new Map(ids.map((id) => [key(id), id])));
     });
 
-    test("finds all that stay while others come and go", async () => {
+    test("all that stay are found while others come and go", async () => {
       const stay = range(1, 700).map((i) => `stay${i}`);
       const commit = await committer();
-      await commit(...[...stay, ...range(1, 300).map((i) => `go${i}`)].map((id) => aside(id, { open: bytes("x") })));
+      await commit(...put(x([...stay, ...range(1, 300).map((i) => `go${i}`)])));
       const found = new Set<string>();
       let steps = 0;
       for (let cursor = SCAN_START; steps === 0 || cursor !== SCAN_START; steps += 1) {
-        const page = await bench.shard.readOpen({ cursor, count: 50 });
-        for (const { key: name } of page.found) found.add(name);
-        await commit(aside(`go${steps + 1}`, { open: null }), aside(`new${steps}`, { open: bytes("x") }));
+        const page = await step({ cursor, count: 50 });
+        for (const [name] of page.found) found.add(name);
+        await commit(...put({ [`go${steps + 1}`]: null, [`new${steps}`]: "x" }));
         cursor = page.cursor;
       }
       for (const id of stay) expect(found).toContain(key(id));
+    });
+
+    test("those of another shard are none", async () => {
+      const commit = await committer();
+      await commit(...put({ c: "x" }));
+      const other = bench.harness.store.shard(bench.shardNumber + 10_000);
+      expect((await other.readOpen({ cursor: SCAN_START, count: 9 })).found).toEqual([]);
+      expect((await other.scanLanes({ cursor: SCAN_START, count: 9 })).found).toEqual([]);
     });
   });
 

@@ -60,7 +60,7 @@ export type Call =
   | { readonly op: "readInbox" | "readOutbox" | "readDeadLetters"; readonly after: number; readonly count: number }
   | { readonly op: "readTranscript"; readonly conversation: string; readonly after: number; readonly count: number }
   | { readonly op: "readWaiting"; readonly conversation: string; readonly after: number; readonly count: number }
-  | { readonly op: "readOpen" | "readTimers"; readonly count: number }
+  | { readonly op: "readOpen" | "scanLanes" | "readTimers"; readonly count: number }
   | { readonly op: "readLane"; readonly conversation: string }
   | { readonly op: "owner" | "load" | "readAcks" | "readLanes" | "lives" }
   | { readonly op: "lose"; readonly stream: StreamName }
@@ -208,7 +208,10 @@ const CALLS = {
   }),
   readAside: fc.oneof(
     fc.record({ op: fc.constant("readWaiting" as const), conversation, after: fc.nat(12), count: pageOf }),
-    fc.record({ op: fc.constantFrom("readOpen" as const, "readTimers" as const), count: pageOf }),
+    fc.record({
+      op: fc.constantFrom("readOpen" as const, "scanLanes" as const, "readTimers" as const),
+      count: pageOf,
+    }),
   ),
   readLane: fc.record({ op: fc.constant("readLane" as const), conversation }),
   readAll: fc.record({ op: fc.constantFrom("owner", "load", "readAcks", "readLanes", "lives") }),
@@ -371,7 +374,9 @@ export class Side {
       case "readWaiting":
         return shard.readWaiting(key(call.conversation), { after: call.after, count: call.count });
       case "readOpen":
-        return this.#readOpen(call.count);
+        return this.#inSteps((cursor) => shard.readOpen({ cursor, count: call.count }));
+      case "scanLanes":
+        return this.#inSteps((cursor) => shard.scanLanes({ cursor, count: call.count }));
       case "readTimers":
         return shard.readTimers({ count: call.count });
       case "readTranscript":
@@ -400,16 +405,18 @@ export class Side {
     return await this.shard.moveTimers({ epoch, timers: due, entry: bytes("due") });
   }
 
-  /** All of it, in steps. */
-  async #readOpen(count: number): Promise<unknown> {
-    const found = new Map<string, Uint8Array>();
+  /** All of it; what is found twice counts once. */
+  async #inSteps<Found extends { readonly key: string }>(
+    step: (cursor: string) => Promise<{ readonly cursor: string; readonly found: readonly Found[] }>,
+  ): Promise<unknown> {
+    const found = new Map<string, Found>();
     let cursor = SCAN_START;
     do {
-      const page = await this.shard.readOpen({ cursor, count });
-      for (const { key: name, value } of page.found) found.set(name, value);
+      const page = await step(cursor);
+      for (const each of page.found) found.set(each.key, each);
       cursor = page.cursor;
     } while (cursor !== SCAN_START);
-    return Array.from(found, ([name, value]) => ({ key: name, value }));
+    return [...found.values()];
   }
 
   async #lives(): Promise<unknown> {
@@ -601,7 +608,7 @@ export async function compare(
   };
   for (const call of calls) await both(call);
   for (const op of ["owner", "load", "lives", "readAcks", "readLanes"] as const) await both({ op });
-  for (const op of ["readOpen", "readTimers"] as const) await both({ op, count: 1_000 });
+  for (const op of ["readOpen", "scanLanes", "readTimers"] as const) await both({ op, count: 1_000 });
   for (const op of ["readInbox", "readOutbox", "readDeadLetters"] as const) await both({ op, after: -1, count: 1_000 });
   for (const conversation of CONVERSATIONS) {
     await both({ op: "readTranscript", conversation, after: 0, count: 1_000 });
