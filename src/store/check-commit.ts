@@ -3,7 +3,7 @@
 // shard.
 
 import type { EntryId } from "../domain/position.ts";
-import type { AppendOptions, AsideWrite, Commit, TimerName } from "./shard-store.ts";
+import type { AppendOptions, AsideWrite, Commit, LaneListWrite, TimerName } from "./shard-store.ts";
 
 /** A timer's name: no character of it is the one that parts a member of the timers. */
 const TIMER_NAME = /^!?[A-Za-z0-9_.-]{1,64}$/;
@@ -23,6 +23,7 @@ export function checkCommit(commit: Commit): void {
     if (idsTtlMs !== null) atLeast("idsTtlMs", idsTtlMs, 1);
     if (aside !== undefined) checkAside(aside);
   }
+  checkLaneLists(commit.laneLists ?? []);
   for (const id of commit.deadDone ?? []) checkEntryId("deadDone", id);
   for (const id of commit.inboxDone) checkEntryId("inboxDone", id);
   for (const id of commit.outboxDone) checkEntryId("outboxDone", id);
@@ -44,15 +45,30 @@ export function checkMove(request: { epoch: number; timers: readonly TimerName[]
 }
 
 function checkAside({ waiting, waitingDone, timers }: AsideWrite): void {
-  let last = 0;
-  for (const { id } of waiting) {
-    atLeast("waiting.id", id, last + 1);
-    last = id;
-  }
+  checkListIds("waiting.id", waiting);
   for (const id of waitingDone) atLeast("waitingDone", id, 1);
   for (const timer of timers) {
     checkTimer(timer);
     if (timer.atMs !== null) atLeast("timers.atMs", timer.atMs, 0);
+  }
+}
+
+/** Two writes of one list pass the script's look at what it gave out, and the second then fails amid its writes. */
+function checkLaneLists(lists: readonly LaneListWrite[]): void {
+  const named = new Set<string>();
+  for (const { key, joining, leaving } of lists) {
+    if (named.has(key)) throw new RangeError("laneLists.key: one lane comes twice");
+    named.add(key);
+    checkListIds("laneLists.joining.id", joining);
+    for (const id of leaving) atLeast("laneLists.leaving", id, 1);
+  }
+}
+
+function checkListIds(field: string, joining: readonly { readonly id: number }[]): void {
+  let last = 0;
+  for (const { id } of joining) {
+    atLeast(field, id, last + 1);
+    last = id;
   }
 }
 

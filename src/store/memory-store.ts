@@ -376,16 +376,16 @@ export class MemoryShardStore implements ShardStore {
     return listed(this.#data.laneLists, key, request);
   }
 
-  /** The cursor is the last key given: what comes and goes meanwhile moves nothing else. */
-  async readOpen({ cursor, count }: { cursor: string; count: number }): ReturnType<ShardStore["readOpen"]> {
+  async scanLanes(request: { cursor: string; count: number }): ReturnType<ShardStore["scanLanes"]> {
+    this.#checkOpen("scanLanes");
+    const { cursor, page } = scanned(this.#data.lanes, request);
+    return { cursor, found: page.map(([key, state]) => ({ key, state })) };
+  }
+
+  async readOpen(request: { cursor: string; count: number }): ReturnType<ShardStore["readOpen"]> {
     this.#checkOpen("readOpen");
-    const last = cursor === SCAN_START ? "" : cursor;
-    const rest = [...this.#data.open].filter(([key]) => key > last).sort(([a], [b]) => (a < b ? -1 : 1));
-    const page = rest.slice(0, count);
-    return {
-      cursor: page.length < rest.length ? page.at(-1)![0] : SCAN_START,
-      found: page.map(([key, value]) => ({ key, value })),
-    };
+    const { cursor, page } = scanned(this.#data.open, request);
+    return { cursor, found: page.map(([key, value]) => ({ key, value })) };
   }
 
   async readTimers({ count }: { count: number }): ReturnType<ShardStore["readTimers"]> {
@@ -570,6 +570,17 @@ function cutToBytes(stream: MemoryStream, bytesMax: number): void {
     from -= 1;
   }
   stream.entries = stream.entries.slice(from);
+}
+
+/** The cursor is the last key given: what comes and goes meanwhile moves nothing else. */
+function scanned<Value>(
+  values: ReadonlyMap<ConversationKey, Value>,
+  { cursor, count }: { readonly cursor: string; readonly count: number },
+): { readonly cursor: string; readonly page: readonly (readonly [ConversationKey, Value])[] } {
+  const last = cursor === SCAN_START ? "" : cursor;
+  const rest = [...values].filter(([key]) => key > last).sort(([a], [b]) => (a < b ? -1 : 1));
+  const page = rest.slice(0, count);
+  return { cursor: page.length < rest.length ? page.at(-1)![0] : SCAN_START, page };
 }
 
 type Lists = Map<ConversationKey, MemoryStream>;

@@ -184,12 +184,14 @@ export class RedisShardStore implements ShardStore {
     return entries.map(({ id, bytes }) => ({ id: id.ms, bytes }));
   }
 
+  async scanLanes(request: { cursor: string; count: number }): ReturnType<ShardStore["scanLanes"]> {
+    const { cursor, fields } = await this.#scanHash(this.#keys.lanes, request, this.#during("scanLanes"));
+    return { cursor, found: fields.map(([key, state]) => ({ key: key as ConversationKey, state })) };
+  }
+
   async readOpen(request: { cursor: string; count: number }): ReturnType<ShardStore["readOpen"]> {
-    const during = this.#during("readOpen");
-    const wanted = [this.#keys.open, request.cursor, "COUNT", request.count];
-    const [cursor, flat] = array(await this.#connections.query().send("hscan", wanted, during), during);
-    const found = pairs(flat, during).map(([key, value]) => ({ key: key as ConversationKey, value }));
-    return { cursor: bytes(cursor, during).toString("latin1"), found };
+    const { cursor, fields } = await this.#scanHash(this.#keys.open, request, this.#during("readOpen"));
+    return { cursor, found: fields.map(([key, value]) => ({ key: key as ConversationKey, value })) };
   }
 
   async readTimers({ count }: { count: number }): ReturnType<ShardStore["readTimers"]> {
@@ -243,6 +245,16 @@ export class RedisShardStore implements ShardStore {
 
   async #readHash(key: string, during: string): Promise<[field: string, value: Uint8Array][]> {
     return pairs(await this.#connections.query().send("HGETALL", [key], during), during); // upper case: no ioredis map
+  }
+
+  async #scanHash(
+    key: string,
+    { cursor, count }: { readonly cursor: string; readonly count: number },
+    during: string,
+  ): Promise<{ cursor: string; fields: [field: string, value: Uint8Array][] }> {
+    const reply = await this.#connections.query().send("hscan", [key, cursor, "COUNT", count], during);
+    const [next, flat] = array(reply, during);
+    return { cursor: bytes(next, during).toString("latin1"), fields: pairs(flat, during) };
   }
 
   #during(what: string): string {

@@ -105,7 +105,7 @@ export type TimerName = Pick<StoredTimer, "key" | "name" | "generation">;
 
 /** What a commit changes of a conversation besides its record: only where something has to wait, or did. */
 export interface AsideWrite {
-  /** Appended to its waiting list; ids rise and were never used in it. */
+  /** Appended to its waiting list; ids rise and were never used in it. At most 1 MiB of one conversation, save one message. */
   readonly waiting: readonly { readonly id: number; readonly bytes: Uint8Array }[];
   /** Leave the waiting list, also such as this commit appends; the key goes with the last one. */
   readonly waitingDone: readonly number[];
@@ -135,7 +135,10 @@ export interface ConversationWrite {
 /** What a commit changes of the list of a lane that does not flow (R1). */
 export interface LaneListWrite {
   readonly key: ConversationKey;
-  /** Appended; ids rise and were never used in the list. */
+  /**
+   * Appended; ids rise and were never used in the list. A lane that moves to its list takes all that it holds in the outbox along, at
+   * most `laneBacklogMax` replies (1,000) and `laneBacklogBytesMax` (4 MiB); the store takes more.
+   */
   readonly joining: readonly { readonly id: number; readonly bytes: Uint8Array }[];
   /** Leave, also such as this commit appends; the key goes with the last one. */
   readonly leaving: readonly number[];
@@ -157,7 +160,7 @@ export interface Commit {
   readonly acks: readonly { readonly entry: EntryId; readonly done: Uint8Array }[];
   /** Durable lane states; null removes. */
   readonly lanes: readonly { readonly key: ConversationKey; readonly state: Uint8Array | null }[];
-  /** At most one of each lane. */
+  /** At most one of each lane; a second one is our bug. */
   readonly laneLists?: readonly LaneListWrite[];
   readonly dead: readonly Uint8Array[];
   /** Dead letters that were redriven: they leave. */
@@ -210,6 +213,11 @@ export interface ShardStore {
   /** Of one conversation; null for a lane that flows. */
   readLane(key: ConversationKey): Promise<Uint8Array | null>;
   readLanes(): Promise<{ key: ConversationKey; state: Uint8Array }[]>;
+  /** One step through the lanes that have a state, like `Store.scanConversations`. */
+  scanLanes(request: { cursor: string; count: number }): Promise<{
+    readonly cursor: string;
+    readonly found: readonly { readonly key: ConversationKey; readonly state: Uint8Array }[];
+  }>;
   commit(commit: Commit): Promise<CommitReply>;
   /** Lines after `after`, oldest first. */
   readTranscript(key: ConversationKey, request: { after: EntryId; count: number }): Promise<StoredEntry[]>;

@@ -147,6 +147,7 @@ export class SimulatedStore implements Store {
       readAcks: wrap("readAcks", () => inner.readAcks()),
       readLane: wrap("readLane", (key: Parameters<ShardStore["readLane"]>[0]) => inner.readLane(key)),
       readLanes: wrap("readLanes", () => inner.readLanes()),
+      scanLanes: wrap("scanLanes", (request: Parameters<ShardStore["scanLanes"]>[0]) => inner.scanLanes(request)),
       commit: wrap("commit", (commit: Commit) => inner.commit(commit)),
       readTranscript: wrap("readTranscript", (...args: Parameters<ShardStore["readTranscript"]>) =>
         inner.readTranscript(...args),

@@ -154,6 +154,30 @@ export const scriptMutants: readonly ScriptMutant[] = [
     "for joining = at + 1, leaving - 1, 2 do",
     "for joining = at + 3, leaving - 1, 2 do",
   ]),
+  mutant("commit", "a list is written under the key of another", "P1, P3, R1", [
+    "local list, leaving, next_list = KEYS[first_list + i], ends_of_list(at)",
+    "local list, leaving, next_list = KEYS[first_list + list_count + 1 - i], ends_of_list(at)",
+  ]),
+  mutant("commit", "of the lists of a commit the last is left out", "P1, R1", [
+    "for i = 1, list_count do",
+    "for i = 1, list_count > 1 and list_count - 1 or list_count do",
+  ]),
+  mutant("commit", "what leaves a list takes what stands behind it along", "P1, R1", [
+    "ids[#ids + 1] = integer(waiting_lists[id]) .. '-0'",
+    "ids[#ids + 1] = integer(waiting_lists[id]) .. '-0' ids[#ids + 1] = integer(waiting_lists[id] + 1) .. '-0'",
+  ]),
+  mutant("commit", "what joins a list stands under another id", "P2, R1", [
+    "integer(waiting_lists[joining]) .. '-0', 'b'",
+    "integer(waiting_lists[joining]) .. '-1', 'b'",
+  ]),
+  mutant("commit", "a mark is not made where replies leave for a list", "P4, R1: in the outbox and on the list", [
+    "call_in_chunks(ack_list, 'HSET', acks)",
+    "if list_count == 0 then call_in_chunks(ack_list, 'HSET', acks) end",
+  ]),
+  mutant("commit", "an outbox entry stays where replies leave for a list", "P4, R1: in the outbox and on the list", [
+    "call_in_chunks(outbox_done, 'XDEL', outbox)",
+    "if list_count == 0 then call_in_chunks(outbox_done, 'XDEL', outbox) end",
+  ]),
   mutant("commit", "the index of the unfinished forgets nothing", "P7, R1", gone("call('HDEL', open, open_list[i])")),
   mutant("commit", "a timer that was taken back comes due", "B10, R3", gone("call('ZREM', timers, timer_list[i])")),
   mutant("commit", "a timer keeps its first time", "B10", ["call('ZADD', timers,", "call('ZADD', timers, 'NX',"]),
@@ -409,6 +433,7 @@ export class ScriptHunt {
         at.full,
         at.timers,
         at.waiting(key),
+        at.laneList(key),
       ]) {
         await (foreign === at.full ? this.#raw.set(foreign, "foreign") : this.#raw.sadd(foreign, "foreign"));
         const kind = await kindOf(shard.commit(commit));
@@ -504,6 +529,7 @@ function fullCommit(): Commit {
     outboxDone: [{ ms: 1, seq: 1 }],
     acks: [{ entry: { ms: 1, seq: 2 }, done: bytes }],
     lanes: [{ key, state: bytes }],
+    laneLists: [{ key, joining: [{ id: 1, bytes }], leaving: [] }],
     dead: [bytes],
     transcript: { linesMax: 5, bytesMax: 100, ttlMs: LEASE_MS },
   };

@@ -16,6 +16,7 @@ export const shardWith = (shard: ShardStore, changed: Partial<ShardStore>): Shar
   readAcks: () => shard.readAcks(),
   readLane: (key) => shard.readLane(key),
   readLanes: () => shard.readLanes(),
+  scanLanes: (request) => shard.scanLanes(request),
   commit: (commit) => shard.commit(commit),
   readTranscript: (key, request) => shard.readTranscript(key, request),
   readDeadLetters: (request) => shard.readDeadLetters(request),

@@ -94,6 +94,7 @@ export function stepsOf({ name, commit, args }: StoreCall): readonly Step[] {
     case "readOutbox":
     case "readAcks":
     case "readLanes":
+    case "scanLanes":
       return ["S6 recover"];
     case "load":
       return ["S6 load"];

@@ -20,6 +20,7 @@ export interface StoreBackDoors {
   transcriptTtlMs(shard: number, key: ConversationKey): Promise<number | null>;
   /** Whether there is a key for it, be it empty. */
   hasWaitingList(shard: number, key: ConversationKey): Promise<boolean>;
+  hasLaneList(shard: number, key: ConversationKey): Promise<boolean>;
 }
 
 export function memoryBackDoors(data: MemoryData): StoreBackDoors {
@@ -29,6 +30,7 @@ export function memoryBackDoors(data: MemoryData): StoreBackDoors {
     idsTtlMs: async (shard, key) => left(data.shard(shard).ids.get(key)?.expiresAtMs),
     transcriptTtlMs: async (shard, key) => left(data.shard(shard).transcripts.get(key)?.expiresAtMs),
     hasWaitingList: async (shard, key) => data.shard(shard).waitingLists.has(key),
+    hasLaneList: async (shard, key) => data.shard(shard).laneLists.has(key),
     loseStream: async (shard, stream) => {
       data.shard(shard)[stream] = new MemoryStream();
     },
@@ -54,6 +56,7 @@ export function redisBackDoors(raw: Redis, ns: string): StoreBackDoors {
     idsTtlMs: (shard, key) => left(shardKeys(ns, shard).ids(key)),
     transcriptTtlMs: (shard, key) => left(shardKeys(ns, shard).transcript(key)),
     hasWaitingList: async (shard, key) => (await raw.exists(shardKeys(ns, shard).waiting(key))) === 1,
+    hasLaneList: async (shard, key) => (await raw.exists(shardKeys(ns, shard).laneList(key))) === 1,
     loseStream: async (shard, stream) => {
       await raw.del(shardKeys(ns, shard)[stream]);
     },

@@ -1,5 +1,5 @@
-// What every implementation of the store port does with what cannot move: waiting lists, the index of the unfinished, timers,
-// conversations at their bound, places of sends, dead letters that come back, and the count of unclean ends.
+// What every implementation of the store port does with what cannot move: lists of messages and of replies, the index of the
+// unfinished, timers, conversations at their bound, places of sends, dead letters that come back, and the count of unclean ends.
 
 import { describe, expect, test } from "vitest";
 import type { ConversationKey } from "../../src/domain/ids.ts";
@@ -30,6 +30,7 @@ export const aside = (conversation: string, parts: Partial<AsideWrite>): Convers
   write(conversation, "r", { aside: { ...NOTHING, ...parts } });
 
 const timer = (name: string, generation: number, atMs: number | null) => ({ name, generation, atMs });
+const bytesOrNull = (value: string | null): Uint8Array | null => (value === null ? null : bytes(value));
 const waitingOf = (...ids: readonly number[]) => ids.map((id) => ({ id, bytes: bytes(`m${id}`) }));
 const range = (from: number, to: number): number[] => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
@@ -72,73 +73,175 @@ export function asideConformance(bench: ShardBench): void {
   const inbox = async (): Promise<(string | null)[]> =>
     (await bench.shard.readInbox({ ...ALL, blockMs: 0 })).map((entry) => text(entry.bytes));
 
-  describe("waiting lists", () => {
-    test("keep what joins under its id, in order, apart from other conversations' lists", async () => {
+  type Entry = AsideWrite["waiting"][number];
+
+  /** Lists under ids of their own: of messages, and of replies. */
+  interface ListOf {
+    readonly name: string;
+    /** A commit that lets these join and those leave, by conversation. */
+    change(lists: Readonly<Record<string, { join?: readonly Entry[]; leave?: readonly number[] }>>): Partial<Commit>;
+    read(conversation: string, after: number, count: number): Promise<readonly Entry[]>;
+    isThere(conversation: string): Promise<boolean>;
+  }
+
+  const WAITING: ListOf = {
+    name: "the waiting lists of conversations",
+    change: (lists) => ({
+      conversations: Object.entries(lists).map(([id, { join = [], leave = [] }]) =>
+        aside(id, { waiting: join, waitingDone: leave }),
+      ),
+    }),
+    read: (id, after, count) => bench.shard.readWaiting(key(id), { after, count }),
+    isThere: (id) => bench.harness.hasWaitingList(bench.shardNumber, key(id)),
+  };
+  const LANES: ListOf = {
+    name: "the lists of lanes",
+    change: (lists) => ({
+      laneLists: Object.entries(lists).map(([id, { join = [], leave = [] }]) => ({
+        key: key(id),
+        joining: join,
+        leaving: leave,
+      })),
+    }),
+    read: (id, after, count) => bench.shard.readLaneList(key(id), { after, count }),
+    isThere: (id) => bench.harness.hasLaneList(bench.shardNumber, key(id)),
+  };
+
+  describe.each([WAITING, LANES])("$name", ({ change, read, isThere }) => {
+    const entries = async (conversation = "c", after = 0, count = 10_000): Promise<string[]> =>
+      (await read(conversation, after, count)).map((e) => `${e.id} ${text(e.bytes)}`);
+
+    test("keep what joins under its id, in order, apart from those of others", async () => {
       const commit = await committer();
-      await commit(aside("c", { waiting: waitingOf(1, 2, 7) }), aside("d", { waiting: waitingOf(2) }));
-      await commit(aside("c", { waiting: waitingOf(8) }));
-      expect(await list("c")).toEqual(["1 m1", "2 m2", "7 m7", "8 m8"]);
-      expect(await list("d")).toEqual(["2 m2"]);
-      expect(await list("nobody")).toEqual([]);
-      expect(await list("c", 2, 1)).toEqual(["7 m7"]);
-      expect(await list("c", 7)).toEqual(["8 m8"]);
+      await commit(change({ c: { join: waitingOf(1, 2, 7) }, d: { join: waitingOf(2) } }));
+      await commit(change({ c: { join: waitingOf(8) } }));
+      expect(await entries("c")).toEqual(["1 m1", "2 m2", "7 m7", "8 m8"]);
+      expect(await entries("d")).toEqual(["2 m2"]);
+      expect(await entries("nobody")).toEqual([]);
+      expect(await entries("c", 2, 1)).toEqual(["7 m7"]);
+      expect(await entries("c", 7)).toEqual(["8 m8"]);
     });
 
     test("hold bytes exactly as given", async () => {
       const every = Uint8Array.from({ length: 256 }, (_, i) => i);
       const commit = await committer();
-      await commit(aside("c", { waiting: [{ id: 1, bytes: every }] }));
-      const [entry] = await bench.shard.readWaiting(key("c"), { after: 0, count: 1 });
+      await commit(change({ c: { join: [{ id: 1, bytes: every }] } }));
+      const [entry] = await read("c", 0, 1);
       expect([...entry!.bytes]).toEqual([...every]);
     });
 
-    test("what is decided leaves, wherever it stands, and what is not there does no harm", async () => {
+    test("what is done leaves, wherever it stands, and what is not there does no harm", async () => {
       const commit = await committer();
-      await commit(aside("c", { waiting: waitingOf(1, 2, 3, 4) }));
-      await commit(aside("c", { waitingDone: [3, 1, 9] }));
-      expect(await list()).toEqual(["2 m2", "4 m4"]);
+      await commit(change({ c: { join: waitingOf(1, 2, 3, 4) } }));
+      await commit(change({ c: { leave: [3, 1, 9, 3] }, nobody: { leave: [1] } }));
+      expect(await entries()).toEqual(["2 m2", "4 m4"]);
+      expect(await isThere("nobody")).toBe(false);
     });
 
     test("what joins may leave in the same commit", async () => {
       const commit = await committer();
-      await commit(aside("c", { waiting: waitingOf(1, 2, 3), waitingDone: [1, 3] }));
-      expect(await list()).toEqual(["2 m2"]);
+      await commit(change({ c: { join: waitingOf(1, 2, 3), leave: [1, 3] } }));
+      expect(await entries()).toEqual(["2 m2"]);
+    });
+
+    test("a write that changes nothing is none", async () => {
+      const commit = await committer();
+      await commit(change({ c: { join: waitingOf(1) } }));
+      await commit(change({ c: {}, nobody: {} }));
+      expect(await entries()).toEqual(["1 m1"]);
+      expect(await isThere("nobody")).toBe(false);
     });
 
     test("the key goes with the last one, also with one that joined just now", async () => {
       const commit = await committer();
-      await commit(aside("c", { waiting: waitingOf(1, 2) }), aside("d", { waiting: waitingOf(5), waitingDone: [5] }));
-      await commit(aside("c", { waitingDone: [1, 2] }));
-      expect(await list()).toEqual([]);
-      expect(await bench.harness.hasWaitingList(bench.shardNumber, key("c"))).toBe(false);
-      expect(await bench.harness.hasWaitingList(bench.shardNumber, key("d"))).toBe(false);
+      await commit(change({ c: { join: waitingOf(1, 2) }, d: { join: waitingOf(5), leave: [5] } }));
+      await commit(change({ c: { leave: [1, 2] } }));
+      expect(await entries()).toEqual([]);
+      expect(await isThere("c")).toBe(false);
+      expect(await isThere("d")).toBe(false);
     });
 
     test("an id that was given out is refused before any write, also when its entry has left", async () => {
       const commit = await committer();
-      const { epoch } = await commit(aside("c", { waiting: waitingOf(4, 5, 6), waitingDone: [6] }));
+      const { epoch } = await commit(change({ c: { join: waitingOf(4, 5, 6), leave: [6] } }));
       for (const id of [1, 5, 6]) {
-        await refused(epoch, 2, { conversations: [write("d", "r"), aside("c", { waiting: waitingOf(id) })] });
+        await refused(epoch, 2, change({ b: { join: waitingOf(1) }, c: { join: waitingOf(id) } }));
       }
-      await commit(aside("c", { waiting: waitingOf(7) }));
-      expect(await list()).toEqual(["4 m4", "5 m5", "7 m7"]);
+      await commit(change({ c: { join: waitingOf(7) } }));
+      expect(await entries()).toEqual(["4 m4", "5 m5", "7 m7"]);
     });
 
     test("large ids are exact", async () => {
       const id = 2 ** 52 + 1;
       const commit = await committer();
-      await commit(aside("c", { waiting: waitingOf(id, id + 1) }));
-      await commit(aside("c", { waitingDone: [id] }));
-      expect(await list()).toEqual([`${id + 1} m${id + 1}`]);
+      await commit(change({ c: { join: waitingOf(id, id + 1) } }));
+      await commit(change({ c: { leave: [id] } }));
+      expect(await entries()).toEqual([`${id + 1} m${id + 1}`]);
     });
 
     test("more join and leave than Lua's stack holds", async () => {
       const commit = await committer();
-      await commit(aside("c", { waiting: waitingOf(...range(1, 9_000)) }));
-      expect(await list()).toHaveLength(9_000);
-      await commit(aside("c", { waitingDone: range(1, 8_999) }));
-      expect(await list()).toEqual(["9000 m9000"]);
+      await commit(change({ c: { join: waitingOf(...range(1, 9_000)) } }));
+      expect(await entries()).toHaveLength(9_000);
+      await commit(change({ c: { leave: range(1, 8_999) } }));
+      expect(await entries()).toEqual(["9000 m9000"]);
     });
+
+    test("as many lists as a commit has keys", async () => {
+      const names = range(1, 4_000).map((i) => `c${i}`);
+      const commit = await committer();
+      await commit(change(Object.fromEntries(names.map((name) => [name, { join: waitingOf(1, 2) }]))));
+      await commit(change(Object.fromEntries(names.map((name) => [name, { leave: [1] }]))));
+      for (const name of ["c1", "c2", "c3999", "c4000"]) expect(await entries(name)).toEqual(["2 m2"]);
+    });
+
+    test("all that one holds at its bounds moves at once, and more does, too", async () => {
+      const sizes = [...range(1, 1_000).map((i) => 4_000 + i), 2 ** 20 + 1]; // beyond 4 MiB, the last one alone beyond 1 MiB
+      const join = sizes.map((size, i) => ({ id: i + 1, bytes: new Uint8Array(size).fill(i % 251) }));
+      const commit = await committer();
+      await commit(change({ c: { join } }), { outbox: bytes("r") });
+      const found = await read("c", 0, 10_000);
+      expect(found.map((entry) => entry.bytes.length)).toEqual(sizes);
+      expect(found.every((entry, i) => entry.id === i + 1 && entry.bytes.at(-1) === i % 251)).toBe(true);
+    });
+
+    test("stay when another process takes the shard over", async () => {
+      const commit = await committer();
+      await commit(change({ c: { join: waitingOf(1, 2) } }));
+      const next = await committer();
+      expect(await entries()).toEqual(["1 m1", "2 m2"]);
+      await next(change({ c: { join: waitingOf(3), leave: [1] } }));
+      expect(await entries()).toEqual(["2 m2", "3 m3"]);
+    });
+  });
+
+  test("a conversation's waiting list and its lane's list know nothing of each other", async () => {
+    const commit = await committer();
+    await commit(WAITING.change({ c: { join: waitingOf(1, 2) } }), LANES.change({ c: { join: waitingOf(2, 3) } }));
+    await commit(WAITING.change({ c: { leave: [1, 2] } }));
+    expect(await WAITING.isThere("c")).toBe(false);
+    expect((await LANES.read("c", 0, 9)).map(({ id }) => id)).toEqual([2, 3]);
+    await commit(WAITING.change({ c: { join: waitingOf(1) } }), LANES.change({ c: { leave: [2, 3] } }));
+    expect(await LANES.isThere("c")).toBe(false);
+    expect((await WAITING.read("c", 0, 9)).map(({ id }) => id)).toEqual([1]);
+  });
+
+  test("a lane moves to its list, and back, in one commit with its state, its marks and its dead letters", async () => {
+    const commit = await committer();
+    await commit({ outbox: bytes("c c d") });
+    const [entry] = await bench.shard.readOutbox(ALL);
+    const acks = [{ entry: entry!.id, done: Uint8Array.of(0b011) }];
+    const state = (value: string | null) => ({ lanes: [{ key: key("c"), state: bytesOrNull(value) }] });
+    await commit(LANES.change({ c: { join: waitingOf(1, 2) } }), state("retrying"), { acks });
+    expect((await bench.shard.readAcks()).map(({ done }) => [...done])).toEqual([[0b011]]);
+    await commit(LANES.change({ c: { leave: [1] } }), state("halted"), { dead: [bytes("1")], outboxDone: [entry!.id] });
+    expect((await LANES.read("c", 0, 9)).map(({ id }) => id)).toEqual([2]);
+    expect(await bench.shard.readOutbox(ALL)).toEqual([]);
+    expect(text(await bench.shard.readLane(key("c")))).toBe("halted");
+    await commit(LANES.change({ c: { leave: [2] } }), state(null));
+    expect(await LANES.isThere("c")).toBe(false);
+    expect(await bench.shard.readLanes()).toEqual([]);
+    expect(await bench.shard.owner()).toMatchObject({ deadLetters: { count: 1, bytes: 1 } });
   });
 
   describe("index of the unfinished", () => {
@@ -153,35 +256,79 @@ export function asideConformance(bench: ShardBench): void {
         ]),
       );
     });
+  });
 
-    test("is found in steps, whatever the ids of the conversations are", async () => {
+  /** What is read in steps: how it is written, and one step. */
+  interface Index {
+    readonly name: string;
+    put(values: Readonly<Record<string, string | null>>): readonly (ConversationWrite | Partial<Commit>)[];
+    step(request: { cursor: string; count: number }): Promise<{ cursor: string; found: [string, string | null][] }>;
+  }
+
+  const INDEXES: readonly Index[] = [
+    {
+      name: "the index of the unfinished",
+      put: (values) => Object.entries(values).map(([id, value]) => aside(id, { open: bytesOrNull(value) })),
+      step: async (request) => {
+        const { cursor, found } = await bench.shard.readOpen(request);
+        return { cursor, found: found.map(({ key: name, value }) => [name, text(value)]) };
+      },
+    },
+    {
+      name: "lanes that have a state",
+      put: (values) => [
+        { lanes: Object.entries(values).map(([id, value]) => ({ key: key(id), state: bytesOrNull(value) })) },
+      ],
+      step: async (request) => {
+        const { cursor, found } = await bench.shard.scanLanes(request);
+        return { cursor, found: found.map(({ key: name, state }) => [name, text(state)]) };
+      },
+    },
+  ];
+
+  describe.each(INDEXES)("$name in steps", ({ put, step }) => {
+    const x = (ids: readonly string[]) => Object.fromEntries(ids.map((id) => [id, "x"]));
+
+    test("nothing is one step", async () => {
+      expect(await step({ cursor: SCAN_START, count: 10 })).toEqual({ cursor: SCAN_START, found: [] });
+    });
+
+    test("all are found, whatever the ids of the conversations are", async () => {
       const ids = [...range(1, 2_000).map((i) => `c${i}`), "a|b", "{x}", "ö🙂", "a\nb", " ", "\u0000"];
       const commit = await committer();
-      await commit(...ids.map((id) => aside(id, { open: bytes(id) })));
+      await commit(...put(Object.fromEntries(ids.map((id) => [id, id]))));
       let steps = 0;
       const found = new Map<string, string | null>();
       for (let cursor = SCAN_START; steps === 0 || cursor !== SCAN_START; steps += 1) {
-        const page = await bench.shard.readOpen({ cursor, count: 100 });
-        for (const { key: name, value } of page.found) found.set(name, text(value));
+        const page = await step({ cursor, count: 100 });
+        for (const [name, value] of page.found) found.set(name, value);
         cursor = page.cursor;
       }
       expect(steps).toBeGreaterThan(5);
       expect(found).toEqual(new Map(ids.map((id) => [key(id), id])));
     });
 
-    test("finds all that stay while others come and go", async () => {
+    test("all that stay are found while others come and go", async () => {
       const stay = range(1, 700).map((i) => `stay${i}`);
       const commit = await committer();
-      await commit(...[...stay, ...range(1, 300).map((i) => `go${i}`)].map((id) => aside(id, { open: bytes("x") })));
+      await commit(...put(x([...stay, ...range(1, 300).map((i) => `go${i}`)])));
       const found = new Set<string>();
       let steps = 0;
       for (let cursor = SCAN_START; steps === 0 || cursor !== SCAN_START; steps += 1) {
-        const page = await bench.shard.readOpen({ cursor, count: 50 });
-        for (const { key: name } of page.found) found.add(name);
-        await commit(aside(`go${steps + 1}`, { open: null }), aside(`new${steps}`, { open: bytes("x") }));
+        const page = await step({ cursor, count: 50 });
+        for (const [name] of page.found) found.add(name);
+        await commit(...put({ [`go${steps + 1}`]: null, [`new${steps}`]: "x" }));
         cursor = page.cursor;
       }
       for (const id of stay) expect(found).toContain(key(id));
+    });
+
+    test("those of another shard are none", async () => {
+      const commit = await committer();
+      await commit(...put({ c: "x" }));
+      const other = bench.harness.store.shard(bench.shardNumber + 10_000);
+      expect((await other.readOpen({ cursor: SCAN_START, count: 9 })).found).toEqual([]);
+      expect((await other.scanLanes({ cursor: SCAN_START, count: 9 })).found).toEqual([]);
     });
   });
 
@@ -581,6 +728,9 @@ export function asideConformance(bench: ShardBench): void {
   });
 
   describe("all of it together", () => {
+    const laneList = async (conversation: string): Promise<number[]> =>
+      (await bench.shard.readLaneList(key(conversation), { after: 0, count: 9 })).map(({ id }) => id);
+
     const everything = (epoch: number, n: number, dead: EntryId): Commit => ({
       ...emptyCommit(epoch, n),
       conversations: [
@@ -593,6 +743,10 @@ export function asideConformance(bench: ShardBench): void {
         }),
         write("d", "r", { ids: { kind: "append", bytes: bytes("i") }, transcript: [bytes("line")] }),
         aside("e", { waiting: waitingOf(n), full: false }),
+      ],
+      laneLists: [
+        { key: key("c"), joining: waitingOf(10 * n, 10 * n + 1), leaving: [10 * n, 10 * n - 9] },
+        { key: key("f"), joining: waitingOf(n), leaving: [] },
       ],
       outbox: bytes("replies"),
       dead: [bytes("letter")],
@@ -615,9 +769,12 @@ export function asideConformance(bench: ShardBench): void {
       expect(await bench.changesNothing(() => bench.shard.commit(everything(epoch, 2, dead)))).toEqual(first);
       expect(await list("c")).toEqual(["21 m21"]);
       expect(await list("e")).toEqual(["2 m2"]);
+      expect(await laneList("c")).toEqual([21]);
+      expect(await laneList("f")).toEqual([2]);
       expect(await inbox()).toEqual(["sent"]);
       expect(await bench.shard.owner()).toMatchObject({ uncleanEnds: 0, deadLetters: { count: 1, bytes: 6 } });
       expect(await bench.shard.commit(everything(epoch, 3, dead))).toMatchObject({ kind: "applied", n: 3 });
+      expect(await laneList("c")).toEqual([31]);
     });
 
     test("S2, P6: fenced, it changes nothing", async () => {
@@ -632,6 +789,7 @@ export function asideConformance(bench: ShardBench): void {
       await bench.shard.commit(everything(epoch, 2, dead));
       const other = bench.harness.store.shard(bench.shardNumber + 10_000);
       expect(await other.readWaiting(key("c"), { after: 0, count: 1 })).toEqual([]);
+      expect(await other.readLaneList(key("c"), { after: 0, count: 1 })).toEqual([]);
       expect((await other.readOpen({ cursor: SCAN_START, count: 1 })).found).toEqual([]);
       expect(await other.readTimers({ count: 1 })).toEqual({ due: [], nextInMs: null });
       expect(await other.append(bytes("x"), 10, { conversations: [key("c")] })).toMatchObject({ full: 0 });
@@ -655,6 +813,19 @@ export function asideConformance(bench: ShardBench): void {
       ["waiting.id", { conversations: [aside("c", { waiting: waitingOf(2, 2) })] }],
       ["waiting.id", { conversations: [aside("c", { waiting: waitingOf(2, 1) })] }],
       ["waitingDone", { conversations: [aside("c", { waitingDone: [1.5] })] }],
+      ["laneLists.joining.id", { laneLists: [{ key: key("c"), joining: waitingOf(0), leaving: [] }] }],
+      ["laneLists.joining.id", { laneLists: [{ key: key("c"), joining: waitingOf(3, 3), leaving: [] }] }],
+      ["laneLists.joining.id", { laneLists: [{ key: key("c"), joining: waitingOf(3, 2), leaving: [] }] }],
+      ["laneLists.leaving", { laneLists: [{ key: key("c"), joining: [], leaving: [-1] }] }],
+      [
+        "laneLists.key",
+        {
+          laneLists: [
+            { key: key("c"), joining: waitingOf(1), leaving: [] },
+            { key: key("c"), joining: waitingOf(1), leaving: [] },
+          ],
+        },
+      ],
       ["timers.atMs", { conversations: [aside("c", { timers: [timer("a", 1, Number.NaN)] })] }],
       ["inboxAdd", { inboxAdd: new Uint8Array(0) }],
       ["deadDone.ms", { deadDone: [{ ms: -1, seq: 0 }] }],

@@ -12,6 +12,7 @@ import {
   type AsideWrite,
   type Commit,
   type ConversationWrite,
+  type LaneListWrite,
   SCAN_START,
   type ShardStore,
   type TimerName,
@@ -59,8 +60,13 @@ export type Call =
   | { readonly op: "again" }
   | { readonly op: "readInbox" | "readOutbox" | "readDeadLetters"; readonly after: number; readonly count: number }
   | { readonly op: "readTranscript"; readonly conversation: string; readonly after: number; readonly count: number }
-  | { readonly op: "readWaiting"; readonly conversation: string; readonly after: number; readonly count: number }
-  | { readonly op: "readOpen" | "readTimers"; readonly count: number }
+  | {
+      readonly op: "readWaiting" | "readLaneList";
+      readonly conversation: string;
+      readonly after: number;
+      readonly count: number;
+    }
+  | { readonly op: "readOpen" | "scanLanes" | "readTimers"; readonly count: number }
   | { readonly op: "readLane"; readonly conversation: string }
   | { readonly op: "owner" | "load" | "readAcks" | "readLanes" | "lives" }
   | { readonly op: "lose"; readonly stream: StreamName }
@@ -73,10 +79,14 @@ interface TimerOf {
   readonly generation: number;
 }
 
-/** Of one conversation. `steps` are how far the ids of what joins its list go on: below 1 they were given out before. */
-interface Aside {
+/** `steps` are how far the ids of what joins a list go on: below 1 they were given out before. `done` counts from the last back. */
+interface ListChange {
   readonly steps: readonly number[];
   readonly done: readonly number[];
+}
+
+/** Of one conversation. */
+interface Aside extends ListChange {
   readonly open: string | null | undefined;
   readonly timers: readonly (Omit<TimerOf, "conversation"> & {
     readonly at: "due" | "far" | null;
@@ -101,6 +111,7 @@ interface Body {
   readonly outboxDone: readonly number[];
   readonly acks: readonly { readonly entry: number; readonly done: string }[];
   readonly lanes: readonly { readonly conversation: string; readonly state: string | null }[];
+  readonly laneLists: readonly (ListChange & { readonly conversation: string })[];
   readonly dead: readonly string[];
   readonly deadDone: readonly number[];
   readonly inboxAdd: number | null;
@@ -116,12 +127,15 @@ const stale = fc.oneof({ weight: 12, arbitrary: fc.constant(0) }, { weight: 1, a
 const rarely = fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) });
 
 const timerName = { name: fc.constantFrom("a", "b", "!retry"), generation: fc.nat(2) };
-const aside: fc.Arbitrary<Aside> = fc.record({
+const listChange = {
   steps: fc.array(
     fc.oneof({ weight: 15, arbitrary: fc.constantFrom(1, 1, 3) }, { weight: 1, arbitrary: fc.constantFrom(0, -1, -9) }),
     { maxLength: 2 },
   ),
   done: fc.array(fc.nat(12), { maxLength: 3 }),
+};
+const aside: fc.Arbitrary<Aside> = fc.record({
+  ...listChange,
   open: fc.option(fc.option(word), { nil: undefined }),
   timers: fc.array(fc.record({ ...timerName, at: fc.constantFrom("due", "due", "far", null), ms: fc.nat(5) }), {
     maxLength: 3,
@@ -148,6 +162,16 @@ const body: fc.Arbitrary<Body> = fc.record({
   outboxDone: fc.array(entryNumber, { maxLength: 3 }),
   acks: fc.uniqueArray(fc.record({ entry: entryNumber, done: word }), { maxLength: 3, selector: (a) => a.entry }),
   lanes: fc.array(fc.record({ conversation, state: fc.option(word) }), { maxLength: 3 }),
+  laneLists: fc.oneof(
+    { weight: 2, arbitrary: fc.constant([]) },
+    {
+      weight: 1,
+      arbitrary: fc.uniqueArray(fc.record({ conversation, ...listChange }), {
+        maxLength: 3,
+        selector: (list) => list.conversation,
+      }),
+    },
+  ),
   dead: fc.array(word, { maxLength: 2 }),
   deadDone: fc.array(entryNumber, { maxLength: 2 }),
   inboxAdd: fc.option(fc.integer({ min: 1, max: 20 }), { freq: 2 }),
@@ -207,8 +231,16 @@ const CALLS = {
     count: pageOf,
   }),
   readAside: fc.oneof(
-    fc.record({ op: fc.constant("readWaiting" as const), conversation, after: fc.nat(12), count: pageOf }),
-    fc.record({ op: fc.constantFrom("readOpen" as const, "readTimers" as const), count: pageOf }),
+    fc.record({
+      op: fc.constantFrom("readWaiting" as const, "readLaneList" as const),
+      conversation,
+      after: fc.nat(12),
+      count: pageOf,
+    }),
+    fc.record({
+      op: fc.constantFrom("readOpen" as const, "scanLanes" as const, "readTimers" as const),
+      count: pageOf,
+    }),
   ),
   readLane: fc.record({ op: fc.constant("readLane" as const), conversation }),
   readAll: fc.record({ op: fc.constantFrom("owner", "load", "readAcks", "readLanes", "lives") }),
@@ -310,8 +342,9 @@ export class Side {
   readonly shard: ShardStore;
   readonly #doors: StoreBackDoors;
   readonly #names = { inbox: new EntryNames(), outbox: new EntryNames(), dead: new EntryNames() };
-  /** By conversation: the highest id that was asked for on its waiting list. */
+  /** By conversation: the highest id that was asked for on its waiting list, on its lane's list. */
   readonly #waiting = new Map<string, number>();
+  readonly #laneLists = new Map<string, number>();
   #last: Commit | null = null;
 
   constructor(shard: ShardStore, doors: StoreBackDoors) {
@@ -370,8 +403,12 @@ export class Side {
         return shard.readDeadLetters({ after: this.#names.dead.id(call.after), count: call.count });
       case "readWaiting":
         return shard.readWaiting(key(call.conversation), { after: call.after, count: call.count });
+      case "readLaneList":
+        return shard.readLaneList(key(call.conversation), { after: call.after, count: call.count });
       case "readOpen":
-        return this.#readOpen(call.count);
+        return this.#inSteps((cursor) => shard.readOpen({ cursor, count: call.count }));
+      case "scanLanes":
+        return this.#inSteps((cursor) => shard.scanLanes({ cursor, count: call.count }));
       case "readTimers":
         return shard.readTimers({ count: call.count });
       case "readTranscript":
@@ -400,16 +437,18 @@ export class Side {
     return await this.shard.moveTimers({ epoch, timers: due, entry: bytes("due") });
   }
 
-  /** All of it, in steps. */
-  async #readOpen(count: number): Promise<unknown> {
-    const found = new Map<string, Uint8Array>();
+  /** All of it; what is found twice counts once. */
+  async #inSteps<Found extends { readonly key: string }>(
+    step: (cursor: string) => Promise<{ readonly cursor: string; readonly found: readonly Found[] }>,
+  ): Promise<unknown> {
+    const found = new Map<string, Found>();
     let cursor = SCAN_START;
     do {
-      const page = await this.shard.readOpen({ cursor, count });
-      for (const { key: name, value } of page.found) found.set(name, value);
+      const page = await step(cursor);
+      for (const each of page.found) found.set(each.key, each);
       cursor = page.cursor;
     } while (cursor !== SCAN_START);
-    return Array.from(found, ([name, value]) => ({ key: name, value }));
+    return [...found.values()];
   }
 
   async #lives(): Promise<unknown> {
@@ -417,6 +456,7 @@ export class Side {
       lengthOf((await this.#doors.idsTtlMs(this.shard.shard, each)) ?? 0),
       lengthOf((await this.#doors.transcriptTtlMs(this.shard.shard, each)) ?? 0),
       await this.#doors.hasWaitingList(this.shard.shard, each),
+      await this.#doors.hasLaneList(this.shard.shard, each),
     ]);
     return await Promise.all(lives);
   }
@@ -471,6 +511,7 @@ export class Side {
       outboxDone: body.outboxDone.map((i) => this.#names.outbox.id(i)),
       acks: body.acks.map(({ entry, done }) => ({ entry: this.#names.outbox.id(entry), done: bytes(done) })),
       lanes: body.lanes.map((l) => ({ key: key(l.conversation), state: l.state === null ? null : bytes(l.state) })),
+      ...(body.laneLists.length === 0 ? {} : { laneLists: body.laneLists.map((list) => this.#laneList(list)) }),
       dead: body.dead.map(bytes),
       deadDone: body.deadDone.map((i) => this.#names.dead.id(i)),
       ...(body.inboxAdd === null ? {} : { inboxAdd: bytes("s".repeat(body.inboxAdd)) }),
@@ -479,16 +520,15 @@ export class Side {
     };
   }
 
-  #aside(conversation: string, { steps, done, open, timers, full }: Aside): AsideWrite {
-    let last = 0;
-    const waiting = steps.map((step) => {
-      last = Math.max(1, last + 1, (this.#waiting.get(conversation) ?? 0) + step);
-      this.#waiting.set(conversation, Math.max(last, this.#waiting.get(conversation) ?? 0));
-      return { id: last, bytes: bytes(`m${last}`) };
-    });
+  #laneList({ conversation, ...change }: Body["laneLists"][number]): LaneListWrite {
+    return { key: key(conversation), ...changed(this.#laneLists, conversation, change) };
+  }
+
+  #aside(conversation: string, { open, timers, full, ...change }: Aside): AsideWrite {
+    const { joining, leaving } = changed(this.#waiting, conversation, change);
     return {
-      waiting,
-      waitingDone: done.map((i) => Math.max(1, (this.#waiting.get(conversation) ?? 0) - i)),
+      waiting: joining,
+      waitingDone: leaving,
       open: open == null ? open : bytes(open),
       timers: timers.map(({ name, generation, at, ms }) => ({
         name,
@@ -522,6 +562,21 @@ export class Side {
     });
     return Object.fromEntries(fields);
   }
+}
+
+/** @param highest by conversation: the highest id that was asked for; goes on with those that join */
+function changed(
+  highest: Map<string, number>,
+  conversation: string,
+  { steps, done }: ListChange,
+): Omit<LaneListWrite, "key"> {
+  let last = 0;
+  const joining = steps.map((step) => {
+    last = Math.max(1, last + 1, (highest.get(conversation) ?? 0) + step);
+    highest.set(conversation, Math.max(last, highest.get(conversation) ?? 0));
+    return { id: last, bytes: bytes(`m${last}`) };
+  });
+  return { joining, leaving: done.map((i) => Math.max(1, (highest.get(conversation) ?? 0) - i)) };
 }
 
 /** A commit that changes nothing but the number. */
@@ -601,11 +656,11 @@ export async function compare(
   };
   for (const call of calls) await both(call);
   for (const op of ["owner", "load", "lives", "readAcks", "readLanes"] as const) await both({ op });
-  for (const op of ["readOpen", "readTimers"] as const) await both({ op, count: 1_000 });
+  for (const op of ["readOpen", "scanLanes", "readTimers"] as const) await both({ op, count: 1_000 });
   for (const op of ["readInbox", "readOutbox", "readDeadLetters"] as const) await both({ op, after: -1, count: 1_000 });
   for (const conversation of CONVERSATIONS) {
     await both({ op: "readTranscript", conversation, after: 0, count: 1_000 });
-    await both({ op: "readWaiting", conversation, after: 0, count: 1_000 });
+    for (const op of ["readWaiting", "readLaneList"] as const) await both({ op, conversation, after: 0, count: 1_000 });
   }
 }
 

@@ -3,6 +3,7 @@
 
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { ConversationKey } from "../../src/domain/ids.ts";
 import { systemEnvironment } from "../../src/environment.ts";
 import { metaKey, type ShardKeys, shardKeys } from "../../src/store/keys.ts";
 import { RedisStore } from "../../src/store/redis-store.ts";
@@ -96,6 +97,7 @@ async function fullCommit(): Promise<Commit> {
       { key: key("c1"), state: bytes("state") },
       { key: key("c2"), state: null },
     ],
+    laneLists: names.map((name) => ({ key: key(name), joining: [{ id: 1, bytes: bytes("r") }], leaving: [2] })),
     dead: [bytes("letter")],
     deadDone: [{ ms: 1, seq: 1 }],
     inboxAdd: bytes("sent"),
@@ -119,6 +121,8 @@ const places: readonly (readonly [name: string, type: string, at: (keys: ShardKe
   ["timers", "zset", (k) => k.timers],
   ["first waiting list", "stream", (k) => k.waiting(key("c0"))],
   ["last waiting list", "stream", (k) => k.waiting(key("c49"))],
+  ["first list of a lane", "stream", (k) => k.laneList(key("c0"))],
+  ["last list of a lane", "stream", (k) => k.laneList(key("c49"))],
 ];
 
 describe.each(places)("a foreign type in place of the %s", (_, type, at) => {
@@ -157,6 +161,18 @@ const halves: readonly (readonly [
     { conversations: [aside({ waiting: [{ id: 1, bytes: bytes("m") }] })] },
   ],
   ["waitingDone", (k) => k.waiting(key("c")), "stream", { conversations: [aside({ waitingDone: [1] })] }],
+  [
+    "joining a lane's list",
+    (k) => k.laneList(key("c")),
+    "stream",
+    { laneLists: [{ key: key("c"), joining: [{ id: 1, bytes: bytes("r") }], leaving: [] }] },
+  ],
+  [
+    "leaving a lane's list",
+    (k) => k.laneList(key("c")),
+    "stream",
+    { laneLists: [{ key: key("c"), joining: [], leaving: [1] }] },
+  ],
   ["open", (k) => k.open, "hash", { conversations: [aside({ open: null })] }],
   ["full", (k) => k.full, "set", { conversations: [aside({ full: false })] }],
   [
@@ -173,6 +189,24 @@ test.each(halves)("a commit with nothing but %s fails before any write", async (
   await store.shard(shard).acquire({ node: "a", observedEpoch: 0, leaseMs: LEASE_MS });
   await plant(at(shardKeys(NS, shard)), type);
   await failsWithoutAWrite(() => store.shard(shard).commit({ ...emptyCommit(1, 1), ...parts }));
+});
+
+test("ids that lists gave out fail a commit before any write, whichever of its lists it is", async () => {
+  const s = store.shard(shard);
+  const commit = await fullCommit();
+  expect(await s.commit(commit)).toMatchObject({ kind: "applied", n: 2 });
+  const names = commit.conversations.map(({ key: each }) => each);
+  const joinOf = (each: ConversationKey, id: number) => ({
+    key: each,
+    joining: [{ id, bytes: bytes("again") }],
+    leaving: [],
+  });
+  for (const bad of [names[0]!, names[25]!, names[49]!]) {
+    const laneLists = names.map((each) => joinOf(each, each === bad ? 1 : 2));
+    await failsWithoutAWrite(() => s.commit({ ...commit, n: 3, conversations: [], laneLists }));
+  }
+  const laneLists = names.map((each) => joinOf(each, 2));
+  expect(await s.commit({ ...commit, n: 3, conversations: [], laneLists })).toMatchObject({ kind: "applied" });
 });
 
 test.each(["inbox", "owner", "full", "from"] as const)("append fails before any write: %s", async (name) => {

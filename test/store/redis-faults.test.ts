@@ -243,8 +243,10 @@ describe("Redis refuses", () => {
       timers: [{ name: "t", generation: 1, atMs: 5 }],
       full: true,
     };
-    const commit = { ...emptyCommit(epoch, 1), conversations: [aside("c", parts)], inboxAdd: large };
+    const laneLists = [{ key: key("c"), joining: [{ id: 1, bytes: large }], leaving: [] }];
+    const commit = { ...emptyCommit(epoch, 1), conversations: [aside("c", parts)], laneLists, inboxAdd: large };
     expect(await shard.commit(commit)).toMatchObject({ kind: "applied" });
+    expect(await shard.readLaneList(key("c"), { after: 0, count: 2 })).toHaveLength(1);
     const { due } = await shard.readTimers({ count: 10 });
     expect(await shard.moveTimers({ epoch, timers: due, entry: large })).toMatchObject({ kind: "moved", id: {} });
     const from = { shard: 2, place: { ms: 1, seq: 1 } };
@@ -352,7 +354,16 @@ describe("Redis refuses", () => {
         full: true,
       }),
     ];
-    const commit = { ...emptyCommit(epoch, 1), conversations, outbox: bytes("r"), dead: [bytes("d")] };
+    const laneLists = [{ key: key("d"), joining: [{ id: 1, bytes: bytes("r") }], leaving: [1] }];
+    const lanes = [{ key: key("d"), state: bytes("s") }];
+    const commit = {
+      ...emptyCommit(epoch, 1),
+      conversations,
+      laneLists,
+      lanes,
+      outbox: bytes("r"),
+      dead: [bytes("d")],
+    };
     expect(await store.shard(1).commit(commit)).toMatchObject({ kind: "applied" });
     const removed = aside("d", { open: null, timers: [{ name: "u", generation: 1, atMs: null }], full: false });
     const { due } = await store.shard(1).readTimers({ count: 1 });
@@ -363,7 +374,9 @@ describe("Redis refuses", () => {
     const from = { shard: 2, place: { ms: 1, seq: 1 } };
     expect(await store.shard(1).append(bytes("a"), 10, { conversations: [key("d")], from })).toMatchObject({ full: 0 });
     expect(await store.shard(1).readWaiting(key("d"), { after: 0, count: 1 })).toEqual([]);
+    expect(await store.shard(1).readLaneList(key("d"), { after: 0, count: 1 })).toEqual([]);
     expect((await store.shard(1).readOpen({ cursor: "0", count: 1 })).found).toEqual([]);
+    expect((await store.shard(1).scanLanes({ cursor: "0", count: 1 })).found).toHaveLength(1);
     expect((await store.facts()).config).not.toBeNull();
   });
 

@@ -89,6 +89,7 @@ export class FaultyStore {
           readAcks: guard("readAcks", () => shard.readAcks()),
           readLane: guard("readLane", (key) => shard.readLane(key)),
           readLanes: guard("readLanes", () => shard.readLanes()),
+          scanLanes: guard("scanLanes", (request) => shard.scanLanes(request)),
           commit: guard("commit", (commit) => shard.commit(commit)),
           readTranscript: guard("readTranscript", (key, request) => shard.readTranscript(key, request)),
           readDeadLetters: guard("readDeadLetters", (request) => shard.readDeadLetters(request)),

@@ -24,9 +24,10 @@
 -- ARGV[13] dead letters             bytes each
 -- ARGV[14] transcript: lines kept (int)   ARGV[15] transcript: bytes kept (int)   ARGV[16] transcript: life (ms, int > 0)
 -- ARGV[17] to [23] are there together or, as in most commits, not at all: something has to wait, or did.
--- ARGV[17] waiting lists            how many join, id (int) and message (bytes) of each; how many leave, their ids: for each
---                                   list. Ids rise and were never given out by the list; what leaves may have joined here; the
---                                   key goes with the last entry
+-- A waiting list is that of a conversation's messages (in:<c>) or that of a lane's replies (out:<c>): one rule serves both.
+-- ARGV[17] waiting lists            how many join, id (int) and message or reply (bytes) of each; how many leave, their ids: for
+--                                   each list, of which none comes twice. Ids rise and were never given out by the list; what
+--                                   leaves may have joined here; the key goes with the last entry
 -- ARGV[18] index of the unfinished  conversation key, entry (bytes) or false = remove: for each
 -- ARGV[19] timers                   member, due (ms, Redis time) or false = remove: for each
 -- ARGV[20] conversations at their bound   key, 1 = joins | 0 = leaves: for each
@@ -43,7 +44,9 @@
 -- that the user may run all commands). Sending the same bytes again is safe.
 -- A transcript is cut by bytes only when a line of this commit is larger than its share (bytes kept / lines kept); so it
 -- holds at most twice the bytes to keep.
--- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2 us for a record with ids.
+-- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2 us for a record with ids. What one conversation or
+-- lane moves to its list at once may come on top: 1 MiB of messages, or all that its lane holds (1,000 replies, 4 MiB). Nothing
+-- here depends on these bounds; a larger commit takes as much longer.
 
 local owner, inbox, outbox, acks, lanes, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SHARED_KEYS = 6
