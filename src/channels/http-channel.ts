@@ -11,7 +11,7 @@ import { transcriptBotLine } from "../domain/transcript.ts";
 import type { Environment } from "../environment.ts";
 import { systemEnvironment } from "../environment.ts";
 import { ConfigError } from "../errors.ts";
-import type { Channel, WebhookChannel, WebhookHeaders } from "./channel.ts";
+import type { AccountOptions, Channel, RetryBudget, WebhookChannel, WebhookHeaders } from "./channel.ts";
 import { parseHttpBody } from "./http-inbound.ts";
 import { httpOutbound } from "./http-outbound.ts";
 import { externalOrder, type OrderOptions } from "./order-options.ts";
@@ -26,8 +26,12 @@ export interface HttpChannelOptions extends OrderOptions {
   readonly secret?: string | undefined;
   /** For one attempt at delivering, ms; default 10,000. */
   readonly timeoutMs?: number | undefined;
-  /** Connections to `deliverTo` at the same time; default 128. */
+  /** Connections to `deliverTo`, and so attempts under way, at the same time; default 128. */
   readonly connections?: number | undefined;
+  /** Rate and breaker of what is posted to `deliverTo`. */
+  readonly account?: Omit<AccountOptions, "concurrency"> | undefined;
+  /** For how long and how often a reply is tried; default: `deliveryBudgetMs` of the app. */
+  readonly retry?: RetryBudget | undefined;
   readonly environment?: Environment | undefined;
 }
 
@@ -55,13 +59,21 @@ export function httpChannel(options: HttpChannelOptions = {}): Channel & Webhook
       send: async () => ({ kind: "terminal", reason: "replies of this channel go to the transcript" }),
     };
   }
+  const connections = options.connections ?? 128;
   const outbound = httpOutbound({
     deliverTo: parseDeliverTo(options.deliverTo),
     timeoutMs: options.timeoutMs ?? 10_000,
-    connections: options.connections ?? 128,
+    connections,
     environment: options.environment ?? systemEnvironment,
   });
-  return { ...inbound, delivery: "lane", render: renderPost, ...outbound };
+  return {
+    ...inbound,
+    delivery: "lane",
+    account: { ...options.account, concurrency: connections },
+    ...(options.retry !== undefined && { retry: options.retry }),
+    render: renderPost,
+    ...outbound,
+  };
 }
 
 const encoder = new TextEncoder();

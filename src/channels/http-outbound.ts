@@ -2,15 +2,14 @@
 // becomes a decision about trying again.
 //
 // Invariants
-//   O1. An attempt never rejects, and ends within `timeoutMs` once it has one of `connections` places; it waits for a place as
-//       long as it takes. So a recipient that is slow but well makes lanes slow, and never makes them fail.
+//   O1. An attempt never rejects, and ends within `timeoutMs`. Its account lets no more of them begin than there are connections, so
+//       none waits for one in its time: a recipient that is slow but well makes lanes slow, and never makes them fail.
 //   O2. What failed before the first byte was sent is `retryable`; after that nobody knows, so it is `ambiguous`.
 //   O3. The status decides. The body behind it is drained up to `RESPONSE_BYTES_MAX` to use the connection again, or cut.
 //   O4. Redirects are not followed, and a reason holds a status or an error's code, nothing of what was sent or answered.
 
 import type { Dispatcher } from "undici";
 import { Pool } from "undici";
-import { Fifo } from "../domain/fifo.ts";
 import type { Delivery } from "../domain/message.ts";
 import type { Environment, Timer } from "../environment.ts";
 import type { SendOutcome } from "./channel.ts";
@@ -27,7 +26,7 @@ export interface HttpOutboundOptions {
   readonly deliverTo: URL;
   /** For one attempt, from connecting to the last byte of the answer, ms. */
   readonly timeoutMs: number;
-  /** Connections at the same time; attempts beyond wait for one. */
+  /** Connections at the same time: as many as its account has places. */
   readonly connections: number;
   readonly environment: Environment;
 }
@@ -50,52 +49,24 @@ export function httpOutbound({ deliverTo, timeoutMs, connections, environment }:
   });
   const path = deliverTo.pathname + deliverTo.search;
   const underSignal = attemptsBySignal();
-  const places = new Places(connections);
-
   return {
-    async send(delivery, signal) {
-      await places.take();
-      try {
-        return await new Promise<SendOutcome>((resolve) => {
-          if (signal.aborted) return resolve({ kind: "ambiguous", reason: "aborted" });
-          const attempt = new Attempt(environment, timeoutMs, underSignal(signal), resolve);
-          const headers = { "idempotency-key": delivery.idempotencyKey, "content-type": "application/json" };
-          try {
-            pool.dispatch({ method: "POST", path, headers, body: delivery.body }, attempt);
-          } catch (error) {
-            attempt.fail(error);
-          }
-        });
-      } finally {
-        places.free();
-      }
-    },
+    send: (delivery, signal) =>
+      new Promise<SendOutcome>((resolve) => {
+        if (signal.aborted) return resolve({ kind: "ambiguous", reason: "aborted" });
+        const attempt = new Attempt(environment, timeoutMs, underSignal(signal), resolve);
+        try {
+          pool.dispatch({ method: "POST", path, headers: headersOf(delivery), body: delivery.body }, attempt);
+        } catch (error) {
+          attempt.fail(error);
+        }
+      }),
     close: () => pool.destroy(),
   };
 }
 
-/** First come, first served. */
-class Places {
-  readonly #waiting = new Fifo<() => void>();
-  #left: number;
-
-  constructor(count: number) {
-    this.#left = count;
-  }
-
-  take(): Promise<void> | undefined {
-    if (this.#left > 0) {
-      this.#left -= 1;
-      return undefined;
-    }
-    return new Promise((resolve) => this.#waiting.push(resolve));
-  }
-
-  free(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#left += 1;
-    else next();
-  }
+function headersOf({ idempotencyKey, redriven }: Delivery): Record<string, string> {
+  const headers = { "idempotency-key": idempotencyKey, "content-type": "application/json" };
+  return redriven === true ? { ...headers, redriven: "true" } : headers;
 }
 
 /** One listener for each signal, however many attempts it ends: lanes share one, and an event target searches its list. */

@@ -75,6 +75,16 @@ describe("what is sent", () => {
     expect(await send()).toEqual({ kind: "delivered" });
   });
 
+  test("one that was redriven says so, under the same key", async () => {
+    expect(await channel.send({ ...delivery(), redriven: true }, never)).toEqual({ kind: "delivered" });
+    expect(provider.requests[0]!.headers).toMatchObject({
+      redriven: "true",
+      "idempotency-key": delivery().idempotencyKey,
+    });
+    await send();
+    expect(provider.requests[1]!.headers).not.toHaveProperty("redriven");
+  });
+
   test("a connection is used again, and no more are opened than allowed", async () => {
     const narrow = toProvider({ connections: 2 });
     const outcomes = await Promise.all(Array.from({ length: 50 }, () => send(narrow)));
@@ -182,32 +192,6 @@ describe("what a failure means", () => {
     provider.behave(() => {});
     const impatient = toProvider({ timeoutMs: 100 });
     expect(await send(impatient)).toEqual({ kind: "ambiguous", reason: "no answer within 100 ms" });
-  });
-
-  test("an attempt waits for its place without a deadline: a slow recipient fails no lane (O1)", async () => {
-    let deadlines = 0;
-    const counting: Environment = {
-      ...environment,
-      after: (ms, run) => {
-        deadlines += 1;
-        return environment.after(ms, run);
-      },
-    };
-    const narrow = httpChannel({ deliverTo: provider.url, timeoutMs: 60_000, connections: 1, environment: counting });
-    extra.push(narrow);
-    const arrived = [signal(), signal(), signal()];
-    const held: (() => void)[] = [];
-    provider.behave((request) => {
-      held.push(() => answer(200)(request));
-      arrived[held.length - 1]!.resolve();
-    });
-    const sending = [send(narrow), send(narrow), send(narrow)];
-    for (let n = 0; n < 3; n += 1) {
-      await arrived[n]!.promise;
-      expect([deadlines, held.length]).toEqual([n + 1, n + 1]);
-      held[n]!();
-      expect(await sending[n]).toEqual({ kind: "delivered" });
-    }
   });
 
   test("an attempt that is aborted while it waits for its place sends nothing", async () => {
