@@ -57,6 +57,8 @@ function refusal(run: () => unknown): string {
   throw new Error("it was accepted");
 }
 
+const OWN_CHANNELS = [httpChannel({ deliverTo: "http://127.0.0.1:1/" }), httpChannel(), webChannel()];
+
 /** Gives each reply the bodies that its text names, separated by "|". */
 const splitting = testChannel({ render: ({ reply }) => reply.text.split("|").map((part) => Buffer.from(part)) });
 const texts = (bodies: readonly Uint8Array[]): string[] => bodies.map((body) => Buffer.from(body).toString());
@@ -160,7 +162,7 @@ describe("what is rendered has a bound (D2, R6)", () => {
       replyBytesMax: Math.max(...replies.map(sizeOf)),
       turnReplyBytesMax: replies.reduce((sum, reply) => sum + sizeOf(reply), 0),
     };
-    for (const channel of [httpChannel({ deliverTo: "http://127.0.0.1:1/" }), httpChannel(), webChannel()]) {
+    for (const channel of OWN_CHANNELS) {
       const to = { bot: "b".repeat(64), channel: "c".repeat(64), conversation: worstId };
       const turn = { message: message({ id: worstId }), replies, withUserLine: false };
       const of = { id: to, key: conversationKey(to) };
