@@ -49,17 +49,10 @@ export function shardOf(key: ConversationKey, shards: number): number {
 }
 
 /**
- * Names a reply within its conversation, in every life of it: `<born>.<outSeq>`, and `<born>.<outSeq>.<part>` one of several bodies
- * that a reply is sent in.
- * @param part from 1; undefined for a reply of one body
- */
-export function replyName(born: string, outSeq: number, part?: number): string {
-  return part === undefined ? `${born}.${outSeq}` : `${born}.${outSeq}.${part}`;
-}
-
-/**
  * The key under which one reply is delivered, in every attempt and every life of this process:
- * `<bot>~<channel>~<conversation>~<replyName>`, the first three percent-encoded, `~` too, so that it is a legal header.
+ * `<bot>~<channel>~<conversation>~<born>.<outSeq>`, the first three percent-encoded, `~` too, so that it is a legal header. One of
+ * several bodies that a reply is sent in has `.<part>` behind that.
+ * @param part from 1; undefined for a reply of one body
  */
 export function idempotencyKey(id: ConversationId, born: string, outSeq: number, part?: number): string {
   return replyKey(idempotencyPrefix(id, born), outSeq, part);
