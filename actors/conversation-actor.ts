@@ -812,7 +812,7 @@ export class ConversationActor implements Committable {
   #render(record: ConversationRecord, { message }: Work, replies: readonly Reply[]): RenderedTurn {
     const isBegun = (record.extra?.openTurn?.repliesOut ?? 0) > 0;
     const turn = { message, replies, withUserLine: !isBegun && message !== null };
-    return renderTurn(this.#channel, this, record, this.#bornText(record), turn);
+    return renderTurn(this.#channel, this, record, this.#bornText(record), turn, this.#ports.bounds);
   }
 
   #bornText(record: ConversationRecord): string {

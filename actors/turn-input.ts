@@ -1,12 +1,14 @@
 // Turn input: what a handler hands to its context, checked. Pure.
 
-import type { ReplyInput, StepOptions } from "../src/domain/bot.ts";
+import { isDate } from "node:util/types";
+import type { Duration, ReplyFields, ReplyInput, StepOptions } from "../src/domain/bot.ts";
 import { durationMs } from "../src/domain/duration.ts";
 import { type ConversationId, ID_BYTES_MAX, NAME_PATTERN } from "../src/domain/ids.ts";
 import { STEP_NAME_BYTES_MAX, STEP_RETRIES_MAX, STEP_TIMEOUT_MS_MAX } from "../src/domain/journal.ts";
 import type { Reply } from "../src/domain/message.ts";
 import { freezePlain, type Plain } from "../src/domain/plain-data.ts";
-import { NotAvailableError, TurnOutputError } from "../src/errors.ts";
+import { timestampMs } from "../src/domain/timestamp.ts";
+import { TurnOutputError } from "../src/errors.ts";
 import type { StepPlan } from "./running-step.ts";
 
 /** A message to another conversation. It leaves with the commit of the turn. */
@@ -21,6 +23,9 @@ export interface Send {
   readonly from: ConversationId;
 }
 
+/** The last moment that a Date can say. */
+const DATE_MS_MAX = 8_640_000_000_000_000;
+
 export interface SendTarget {
   readonly bot?: string;
   readonly channel?: string;
@@ -32,15 +37,38 @@ export interface SendInput {
   readonly data?: Plain;
 }
 
-/** @throws TurnOutputError, PlainDataError, NotAvailableError */
-export function checkedReply(input: ReplyInput): Reply {
+/**
+ * @param nowMs what `ctx.now()` says
+ * @throws TurnOutputError, PlainDataError
+ */
+export function checkedReply(input: ReplyInput, nowMs: number): Reply {
   if (typeof input === "string") return { text: wellFormed(input, "a reply") };
   if (typeof input !== "object" || input === null || typeof input.text !== "string") {
-    throw new TurnOutputError("ctx.reply takes a string or { text, data }; nothing was committed");
+    throw refused("ctx.reply takes a string or { text, data, expiresAt, expiresIn }");
   }
-  if (input.expiresAt !== undefined) throw new NotAvailableError("reply.expiresAt");
   const text = wellFormed(input.text, "a reply");
-  return input.data === undefined ? { text } : { text, data: freezePlain(input.data, "reply.data") };
+  const expiresAtMs = expiryMs(input, nowMs);
+  return {
+    text,
+    ...(input.data !== undefined && { data: freezePlain(input.data, "reply.data") }),
+    ...(expiresAtMs !== null && { expiresAtMs }),
+  };
+}
+
+/** Of a moment in the past, too: a turn that runs late may make a reply that is of no use any more. Null for none. */
+function expiryMs({ expiresAt, expiresIn }: ReplyFields, nowMs: number): number | null {
+  if (expiresIn === undefined) return expiresAt === undefined ? null : momentMs(expiresAt);
+  if (expiresAt !== undefined) throw refused("a reply has expiresAt and expiresIn, and takes one of them");
+  const ms = durationOrNull(expiresIn);
+  if (ms !== null && nowMs + ms <= DATE_MS_MAX) return nowMs + ms;
+  throw refused('expiresIn of a reply is no length of time; take ms, or e.g. "30s", "5m", "1h"');
+}
+
+function momentMs(moment: unknown): number {
+  const ms = isDate(moment) ? moment.getTime() : timestampMs(moment);
+  if (ms !== null && !Number.isNaN(ms)) return ms;
+  const what = 'a valid Date, nor ISO 8601 with an offset, as "2024-05-17T09:30:00Z"';
+  throw refused(`expiresAt of a reply is neither ${what}; for a length of time take expiresIn`);
 }
 
 export const sizeOf = (reply: Reply): number =>
@@ -100,14 +128,18 @@ export function stepPlan(
 }
 
 function stepTimeoutMs(name: string, timeout: NonNullable<StepOptions["timeout"]>): number {
-  let ms = 0;
-  try {
-    ms = durationMs(timeout);
-  } catch {
-    // told below, as 0 is
-  }
+  const ms = durationOrNull(timeout) ?? 0;
   if (ms >= 1 && ms <= STEP_TIMEOUT_MS_MAX) return ms;
   throw refused(`timeout of step ${name} is not from 1 ms to 24 h; take ms, or e.g. "500ms", "2s", "5m"`);
+}
+
+/** Null for what is none. */
+function durationOrNull(duration: Duration): number | null {
+  try {
+    return durationMs(duration);
+  } catch {
+    return null;
+  }
 }
 
 function assertName(name: unknown, what: string): void {

@@ -209,7 +209,7 @@ export class Turn implements TurnContext, RejectionOwner {
       throw new TurnOutputError(
         `a turn may make ${bounds.repliesMax} replies (repliesMax); nothing of it was committed`,
       );
-    const reply = checkedReply(input);
+    const reply = checkedReply(input, this.#input.position.entry.ms);
     const bytes = sizeOf(reply);
     this.#replyBytes += bytes;
     if (bytes > bounds.replyBytesMax)

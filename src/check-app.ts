@@ -5,8 +5,10 @@
 //   A1. No bot forgets a message id while a channel's outside may still repeat the message (P2): `dedupeMs` is at least the channel's
 //       `retryHorizonMs`.
 //   A2. What a channel holds back for order finds room on the waiting list, so that the policy for gaps comes before "full".
+//   A3. What a channel says of itself can be kept by its lanes: one that wants to ask after a reply of unknown outcome can ask.
 
 import type { Channel } from "./channels/channel.ts";
+import { type LaneTraits, problemsOfLaneTraits } from "./channels/channel-problems.ts";
 import { problemsOfOrder } from "./channels/order-options.ts";
 import type { Config } from "./config.ts";
 import { problem, refuse, shown } from "./config-problems.ts";
@@ -18,7 +20,7 @@ const RETRY_HORIZON_MAX_MS = 30 * 24 * 3_600_000;
 
 export interface AppParts {
   readonly bots: readonly Pick<BotDefinition, "name" | "dedupeMs">[];
-  readonly channels: readonly Pick<Channel, "name" | "order" | "retryHorizonMs">[];
+  readonly channels: readonly (Pick<Channel, "name" | "order" | "retryHorizonMs"> & LaneTraits)[];
   readonly config: Pick<Config, "dedupeMs" | "waitingMax">;
 }
 
@@ -27,6 +29,7 @@ export function checkApp(parts: AppParts): void {
   refuse(
     parts.channels.flatMap((channel, i) => [
       ...problemsOfChannel(channel, `channels[${i}]`, parts.config.waitingMax),
+      ...problemsOfLaneTraits(channel, `channels[${i}]`), // A3
       ...forgettingSooner(parts, channel),
     ]),
   );

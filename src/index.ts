@@ -6,14 +6,18 @@ export { type Actor, type ActorDefinition, defineActor } from "../supervisors/de
 export type { ExitReason } from "../supervisors/exit-reason.ts";
 export { createApp } from "./app.ts";
 export type { AnyBot, App, AppChannel, AppInfo, AppOptions } from "./app-types.ts";
-export type {
-  Admit,
-  AdmitOutcome,
-  Channel,
-  ParseResult,
-  SendOutcome,
-  WebhookChannel,
-  WebhookHeaders,
+export {
+  type AccountOptions,
+  type Admit,
+  type AdmitOutcome,
+  type Channel,
+  PARTS_MAX,
+  type ParseResult,
+  type ProbeOutcome,
+  type RetryBudget,
+  type SendOutcome,
+  type WebhookChannel,
+  type WebhookHeaders,
 } from "./channels/channel.ts";
 export { type HttpChannelOptions, httpChannel } from "./channels/http-channel.ts";
 export type { OrderMode, OrderOptions } from "./channels/order-options.ts";
@@ -28,6 +32,7 @@ export {
   type Handled,
   type Message,
   type PoisonedNotice,
+  type ReplyFields,
   type ReplyInput,
   type StepOptions,
   type TurnContext,

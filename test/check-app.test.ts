@@ -78,6 +78,85 @@ describe("the order that a channel declares", () => {
   });
 });
 
+describe("what a channel says of its lanes (A3)", () => {
+  const probe = async () => ({ kind: "absent" }) as const;
+  const of = (traits: object) => ({ name: "own", ...traits }) as AppParts["channels"][number];
+  const accepted = (traits: object) =>
+    expect(() => checkApp({ bots: [{ name: "a" }], channels: [of(traits)], config })).not.toThrow();
+  const refusedFor = (traits: object) => refused({ channels: [{ name: "http" }, of(traits)] });
+
+  test("may be nothing, or anything that can be kept", () => {
+    accepted({});
+    accepted({ account: {}, retry: {} });
+    const account = { concurrency: 1, ratePerSecond: 0.5, burst: 10, breakerFailures: Number.POSITIVE_INFINITY };
+    accepted({ account: { ...account, breakerOpenMs: 1, breakerOpenMsMax: 86_400_000 } });
+    accepted({ account: { concurrency: undefined }, retry: { budgetMs: 1, attemptsMax: 1 } });
+    accepted({ onAmbiguous: "probe", probe, ackFirst: true });
+    accepted({ onAmbiguous: "halt", ackFirst: false });
+    accepted({ onAmbiguous: "retry", probe });
+  });
+
+  test.each<[string, object, string]>([
+    ["account", { account: 5 }, "channels[1].account: is 5, not an object (it has concurrency, ratePerSecond, burst, "],
+    ["retry", { retry: null }, "channels[1].retry: is null, not an object (it has budgetMs, attemptsMax, "],
+    [
+      "no place at all",
+      { account: { concurrency: 0 } },
+      "account.concurrency: is 0, not a whole number from 1 to 100000",
+    ],
+    ["half a place", { account: { concurrency: 1.5 } }, "account.concurrency: is 1.5, not a whole number from 1 to"],
+    [
+      "a rate of 0",
+      { account: { ratePerSecond: 0 } },
+      "account.ratePerSecond: is 0, not a number from 0.001 to 1000000",
+    ],
+    [
+      "a rate without end",
+      { account: { ratePerSecond: Number.POSITIVE_INFINITY } },
+      "ratePerSecond: is Infinity, not a",
+    ],
+    ["a text", { account: { ratePerSecond: "10" } }, 'account.ratePerSecond: is "10", not a number from'],
+    ["NaN", { account: { breakerFailures: Number.NaN } }, "is NaN, not a whole number from 1 to 1000000, or Infinity"],
+    [
+      "time without end",
+      { account: { breakerOpenMs: Number.POSITIVE_INFINITY } },
+      "not a whole number of ms from 1 to",
+    ],
+    ["a slip", { account: { concurency: 3 } }, "account.concurency: is unknown (did you mean concurrency?)"],
+    ["another's member", { retry: { toString: 1 } }, "retry.toString: is unknown (known are budgetMs, attemptsMax)"],
+    ["no time", { retry: { budgetMs: 0 } }, "retry.budgetMs: is 0, not a whole number of ms from 1 to 31536000000"],
+    ["no attempt", { retry: { attemptsMax: 0 } }, "retry.attemptsMax: is 0, not a whole number from 1 to 1000000 "],
+    ["a burst alone", { account: { burst: 5 } }, "account.burst: means nothing without ratePerSecond (set that too"],
+    [
+      "a maximum below what it begins with",
+      { account: { breakerOpenMs: 60_000 } },
+      "account.breakerOpenMsMax: is 30000, less than breakerOpenMs (60000)",
+    ],
+    ["another word", { onAmbiguous: "ask" }, 'onAmbiguous: is "ask", not one of retry, probe, halt (retry if its'],
+    [
+      "nobody to ask",
+      { onAmbiguous: "probe" },
+      "channels[1].probe: is missing, and onAmbiguous is probe (write it; where",
+    ],
+    ["a probe that is none", { onAmbiguous: "probe", probe: true }, "channels[1].probe: is true, not a function"],
+    ["a yes", { ackFirst: "yes" }, 'channels[1].ackFirst: is "yes" (true for an outside that knows no keys'],
+  ])("%s is refused, with what to do", (_what, traits, line) => {
+    const lines = refusedFor(traits);
+    expect(lines).toHaveLength(1);
+    expect(lines[0]).toContain(line);
+  });
+
+  test("is told in full, each slip on a line of its own", () => {
+    const lines = refusedFor({ account: { concurrency: 0, burst: -1 }, retry: { attempts: 3 }, onAmbiguous: "probe" });
+    expect(lines.map((line) => line.slice(0, line.indexOf(":")))).toEqual([
+      "channels[1].account.concurrency",
+      "channels[1].account.burst",
+      "channels[1].retry.attempts",
+      "channels[1].probe",
+    ]);
+  });
+});
+
 test("an app is not made where the start would have to be refused", () => {
   const bot = defineBot({
     name: "a",
@@ -88,6 +167,8 @@ test("an app is not made where the start would have to be refused", () => {
   });
   const own: Channel = { ...httpChannel(), name: "own", retryHorizonMs: 120_000 };
   expect(refusal(() => createApp({ bots: [bot], channels: [own] }))[0]).toContain("bots[0].dedupeMs: is 60000, less");
+  const asking: Channel = { ...httpChannel(), name: "own", onAmbiguous: "probe" };
+  expect(refusal(() => createApp({ bots: [bot], channels: [asking] }))[0]).toContain("channels[0].probe: is missing");
   expect(refusal(() => createApp({ bots: [bot], channels: [httpChannel({ retryHorizonMs: 120_000 })] }))[0]).toContain(
     "retryHorizonMs (120000) of the channel http",
   );

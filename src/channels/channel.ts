@@ -56,6 +56,9 @@ export interface RetryBudget {
   readonly attemptsMax?: number;
 }
 
+/** Bodies that one reply may be sent in. */
+export const PARTS_MAX = 16;
+
 export interface Channel {
   /** Lower case letters, digits and "-"; part of every conversation's id. */
   readonly name: string;
@@ -81,9 +84,14 @@ export interface Channel {
   readonly onAmbiguous?: "retry" | "probe" | "halt";
   /** For an outside that knows no keys: the next reply goes out only after the commit that says this one is delivered (attack H7). */
   readonly ackFirst?: boolean;
-  /** The wire bytes of a reply. Pure: the same input gives the same bytes. */
-  render(input: RenderInput): Uint8Array;
-  /** One attempt, never rejects. Aborting ends it as `ambiguous`. */
+  /**
+   * The wire bytes of a reply. Pure: the same input gives the same bytes. A lane's channel whose outside takes less at once than a reply
+   * may have gives several bodies, 1 to `PARTS_MAX`: they are sent one after the other, each under a key of its own, and one that
+   * becomes a dead letter takes those behind it along. The bodies of a reply take at most 6 x `replyBytesMax` and 8 KiB each.
+   * What it throws, and a result that is none of this (TurnOutputError), fails the turn before its commit.
+   */
+  render(input: RenderInput): Uint8Array | readonly Uint8Array[];
+  /** One attempt at one body, never rejects. Aborting ends it as `ambiguous`. */
   send(delivery: Delivery, signal: AbortSignal): Promise<SendOutcome>;
   /** Whether a reply arrived whose attempt had an unknown outcome; never rejects. Needed with `onAmbiguous: "probe"`. */
   probe?(delivery: Delivery, signal: AbortSignal): Promise<ProbeOutcome>;

@@ -11,6 +11,7 @@ import { ID_BYTES_MAX } from "../domain/ids.ts";
 import type { Inbound } from "../domain/message.ts";
 import type { Plain } from "../domain/plain-data.ts";
 import { PLAIN_DEPTH_MAX } from "../domain/plain-data.ts";
+import { timestampMs } from "../domain/timestamp.ts";
 import type { ParseResult, RequestBounds } from "./channel.ts";
 
 export const REQUEST_BOUNDS: RequestBounds = { messagesMax: 1_000, messageBytesMax: 256 * 1_024 };
@@ -181,20 +182,10 @@ function kindFault(value: unknown): Fault | null {
   return value === "edit" || value === "reaction" ? null : here('must be "edit" or "reaction"');
 }
 
-const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)T\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|[+-]\d\d:\d\d)$/;
-
 function sentAtFault(value: unknown): Fault | null {
-  const parts = typeof value === "string" ? TIMESTAMP.exec(value) : null;
-  if (
-    parts &&
-    Number(parts[3]) <= daysInMonth(Number(parts[1]), Number(parts[2])) &&
-    !Number.isNaN(Date.parse(parts[0]))
-  )
-    return null;
+  if (timestampMs(value) !== null) return null;
   return here("must be an ISO 8601 timestamp with an offset, as 2024-05-17T09:30:00Z");
 }
-
-const daysInMonth = (year: number, month: number): number => new Date(Date.UTC(year, month, 0)).getUTCDate();
 
 /** JSON has one value that does not come back as it went in: a number too large becomes Infinity, and that null. */
 function dataFault(value: unknown, depth: number): Fault | null {

@@ -28,8 +28,21 @@ export interface Message {
   readonly redriven?: boolean;
 }
 
-/** A reply: text, or text with data. */
-export type ReplyInput = string | { readonly text: string; readonly data?: Plain; readonly expiresAt?: string };
+/** A reply: text, or text with more. */
+export type ReplyInput = string | ReplyFields;
+
+/**
+ * A reply that is of no use later says when: it is not sent any more from then on, and becomes a dead letter. What was sent is sent, so
+ * a reply whose last attempt had an unknown outcome may have arrived. In a transcript, which has it with the commit, nothing expires.
+ */
+export interface ReplyFields {
+  readonly text: string;
+  readonly data?: Plain;
+  /** A moment: a Date, or ISO 8601 with an offset, as "2024-05-17T09:30:00Z". */
+  readonly expiresAt?: string | Date;
+  /** The same, counted from `ctx.now()`, so from the admission of the message and equal in each run. Not beside `expiresAt`. */
+  readonly expiresIn?: Duration;
+}
 
 export interface StepOptions {
   /** How many more tries after a failed one, 0 to 100; default 0. A TerminalError is not tried again. */
@@ -43,7 +56,12 @@ export interface StepOptions {
  * TurnEndedError, and do nothing.
  */
 export interface TurnContext {
-  /** Buffers a reply; it leaves after the commit of this turn, in order. */
+  /**
+   * Buffers a reply; it leaves after the commit of this turn, in order.
+   * @throws TurnOutputError it is no reply, its `expiresAt` or `expiresIn` is none, or it is over `repliesMax`, `replyBytesMax` or
+   *         `turnReplyBytesMax`
+   * @throws PlainDataError its data is no plain JSON
+   */
   reply(reply: ReplyInput): void;
   /**
    * Commits the replies so far in the middle of a long turn; resolves when they are durable. They have left then: a re-run of the turn

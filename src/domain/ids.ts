@@ -49,16 +49,23 @@ export function shardOf(key: ConversationKey, shards: number): number {
 }
 
 /**
- * The name under which one reply is delivered, in every attempt and every life of this process:
- * `<bot>~<channel>~<conversation>~<born>.<outSeq>`, each part percent-encoded, `~` too, so that it is a legal header.
+ * The key under which one reply is delivered, in every attempt and every life of this process:
+ * `<bot>~<channel>~<conversation>~<born>.<outSeq>`, the first three percent-encoded, `~` too, so that it is a legal header. One of
+ * several bodies that a reply is sent in has `.<part>` behind that.
+ * @param part from 1; undefined for a reply of one body
  */
-export function idempotencyKey(id: ConversationId, born: string, outSeq: number): string {
-  return `${idempotencyPrefix(id, born)}${outSeq}`;
+export function idempotencyKey(id: ConversationId, born: string, outSeq: number, part?: number): string {
+  return replyKey(idempotencyPrefix(id, born), outSeq, part);
 }
 
 /** What the keys of all replies of one life of a conversation begin with. */
 export function idempotencyPrefix(id: ConversationId, born: string): string {
-  return `${part(id.bot)}~${part(id.channel)}~${part(id.conversation)}~${born}.`;
+  return `${encoded(id.bot)}~${encoded(id.channel)}~${encoded(id.conversation)}~${born}.`;
 }
 
-const part = (text: string): string => encodeURIComponent(text).replaceAll("~", "%7E");
+/** `idempotencyKey` for whoever keeps the prefix. */
+export function replyKey(prefix: string, outSeq: number, part?: number): string {
+  return part === undefined ? `${prefix}${outSeq}` : `${prefix}${outSeq}.${part}`;
+}
+
+const encoded = (text: string): string => encodeURIComponent(text).replaceAll("~", "%7E");

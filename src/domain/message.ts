@@ -115,6 +115,8 @@ export interface InboxMessage {
 export interface Reply {
   readonly text: string;
   readonly data?: Plain;
+  /** ms since the Unix epoch: from then on its lane does not send it any more. A transcript keeps it all the same. */
+  readonly expiresAtMs?: number;
 }
 
 /** What `Channel.render` is given: the reply and its place. Rendering is pure and happens before the commit (attack B14). */

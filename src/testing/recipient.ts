@@ -2,6 +2,7 @@
 // provider that honours the key does.
 
 import type { Channel, SendOutcome } from "../channels/channel.ts";
+import type { Reply } from "../domain/message.ts";
 import type { Plain } from "../domain/plain-data.ts";
 import type { Scheduler, SimulatedLife } from "./scheduler.ts";
 
@@ -10,6 +11,8 @@ export interface Arrival {
   readonly conversation: string;
   readonly text: string;
   readonly data?: Plain;
+  /** From when on it is not sent any more, ISO 8601 in UTC. */
+  readonly expiresAt?: string;
   /** Number of the reply in its conversation, from 1. */
   readonly sequence: number;
   /** Id of the message that it answers. */
@@ -44,7 +47,7 @@ export class Recipient {
       name,
       delivery: "lane",
       render: ({ outSeq, inReplyTo, reply }) =>
-        encoder.encode(JSON.stringify({ sequence: outSeq, inReplyTo, text: reply.text, data: reply.data })),
+        encoder.encode(JSON.stringify({ sequence: outSeq, inReplyTo, ...shown(reply) })),
       send: ({ to, idempotencyKey, body }, signal) =>
         new Promise((resolve) => {
           if (life.isDead) return;
@@ -65,7 +68,7 @@ export class Recipient {
   #receive(conversation: string, idempotencyKey: string, body: Uint8Array): SendOutcome {
     const attempt = (this.#attempts.get(idempotencyKey) ?? 0) + 1;
     this.#attempts.set(idempotencyKey, attempt);
-    const reply = JSON.parse(decoder.decode(body)) as Pick<Arrival, "sequence" | "inReplyTo" | "text" | "data">;
+    const reply = JSON.parse(decoder.decode(body)) as Omit<Arrival, "conversation" | "idempotencyKey" | "attempt">;
     const arrival: Arrival = { conversation, ...reply, idempotencyKey, attempt };
     this.arrivals.push(arrival);
     const outcome = this.#answer(arrival) ?? { kind: "delivered" };
@@ -77,6 +80,14 @@ export class Recipient {
     }
     return outcome;
   }
+}
+
+function shown({ text, data, expiresAtMs }: Reply): Pick<Arrival, "text" | "data" | "expiresAt"> {
+  return {
+    text,
+    ...(data !== undefined && { data }),
+    ...(expiresAtMs !== undefined && { expiresAt: new Date(expiresAtMs).toISOString() }),
+  };
 }
 
 const encoder = new TextEncoder();

@@ -70,8 +70,8 @@ export interface User {
   sends(messages: readonly (string | UserMessage)[], options?: SendsOptions): Promise<SimulatedReply[]>;
 }
 
-/** As `ctx.reply` took it: a text, or text with data. */
-export type SimulatedReply = string | { readonly text: string; readonly data: Plain };
+/** As `ctx.reply` took it: a text, or text with more. When it expires is said as a moment, ISO 8601 in UTC. */
+export type SimulatedReply = string | { readonly text: string; readonly data?: Plain; readonly expiresAt?: string };
 
 /** A committed turn over a message. */
 export interface SimulatedTurn {
@@ -560,8 +560,9 @@ interface Post {
   refusal: string | null;
 }
 
-function asReply({ text, data }: Arrival): SimulatedReply {
-  return data === undefined ? text : { text, data };
+function asReply({ text, data, expiresAt }: Arrival): SimulatedReply {
+  if (data === undefined && expiresAt === undefined) return text;
+  return { text, ...(data !== undefined && { data }), ...(expiresAt !== undefined && { expiresAt }) };
 }
 
 function checkedId(what: string, id: string): string {

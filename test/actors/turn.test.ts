@@ -1,7 +1,7 @@
 // T1 to T4 of actors/turn.ts: one run of a handler, alone.
 
 import { describe, expect, test } from "vitest";
-import type { Message, TurnContext } from "../../src/domain/bot.ts";
+import type { Duration, Message, ReplyInput, TurnContext } from "../../src/domain/bot.ts";
 import type { Plain } from "../../src/domain/plain-data.ts";
 import { HandlerTimeoutError, NotAvailableError, TurnEndedError, TurnOutputError } from "../../src/errors.ts";
 import { gate, quiet } from "../support/quiet.ts";
@@ -44,6 +44,66 @@ describe("the result of a turn", () => {
     expect(result).toMatchObject({
       replies: [{ text: "one" }, { text: "two", data: { list: [1, null, "x"] } }, { text: "" }],
     });
+  });
+});
+
+describe("a reply that expires", () => {
+  const repliesOf = (input: ReplyInput, position = at(1_700_000_000_000)) => {
+    const result = run(
+      (state, _message, ctx) => {
+        ctx.reply(input);
+        return state;
+      },
+      { position },
+    ).now;
+    return result?.kind === "done" ? result.replies : errorOf(result);
+  };
+
+  test.each<[string, string | Date, number]>([
+    ["a Date", new Date(1_700_000_060_500), 1_700_000_060_500],
+    ["ISO 8601 in UTC", "2023-11-14T22:14:20Z", 1_700_000_060_000],
+    ["ISO 8601 with an offset and a fraction", "2023-11-14T23:14:20.25+01:00", 1_700_000_060_250],
+    ["a moment that is past", "1969-12-31T23:59:59Z", -1_000],
+  ])("takes %s", (_what, expiresAt, expiresAtMs) => {
+    expect(repliesOf({ text: "t", expiresAt })).toEqual([{ text: "t", expiresAtMs }]);
+  });
+
+  test.each<[Duration, number]>([
+    [0, 0],
+    [1_500, 1_500],
+    ["90s", 90_000],
+    ["1h", 3_600_000],
+  ])("counts %s from ctx.now()", (expiresIn, ms) => {
+    const reply = { text: "t", data: [1], expiresIn };
+    expect(repliesOf(reply)).toEqual([{ text: "t", data: [1], expiresAtMs: 1_700_000_000_000 + ms }]);
+    const now = run((_state, _message, ctx) => ctx.now().getTime(), { position: at(1_700_000_000_000) }).now;
+    expect(now).toMatchObject({ state: 1_700_000_000_000 });
+  });
+
+  test("expires at the same moment in each run of its turn (T3)", () => {
+    const runs = [1, 2].map(() => repliesOf({ text: "t", expiresIn: "5m" }, at(77_000, 3, 1)));
+    expect(runs[0]).toEqual([{ text: "t", expiresAtMs: 377_000 }]);
+    expect(runs[1]).toEqual(runs[0]);
+  });
+
+  test.each<[string, object]>([
+    ["a text that is no date", { expiresAt: "tomorrow" }],
+    ["a date without time and offset", { expiresAt: "2030-01-01" }],
+    ["a time without an offset, which means another moment on each machine", { expiresAt: "2030-01-01T00:00:00" }],
+    ["a day that its month does not have", { expiresAt: "2030-02-30T00:00:00Z" }],
+    ["a number, which may be ms, or seconds, or a length", { expiresAt: 1_893_456_000_000 }],
+    ["a Date that is none", { expiresAt: new Date(Number.NaN) }],
+    ["null", { expiresAt: null }],
+    ["a length that is none", { expiresIn: "5 minutes" }],
+    ["a negative length", { expiresIn: -1 }],
+    ["a length beyond all dates", { expiresIn: Number.MAX_SAFE_INTEGER }],
+    ["null for a length", { expiresIn: null }],
+    ["both", { expiresAt: "2030-01-01T00:00:00Z", expiresIn: "5m" }],
+  ])("is refused for %s, and the error says what is taken", (_what, fields) => {
+    const error = repliesOf({ text: "t", ...fields } as ReplyInput);
+    expect(error).toBeInstanceOf(TurnOutputError);
+    expect((error as Error).message).toMatch(/ISO 8601 with an offset|"30s", "5m"|takes one of them/);
+    expect((error as Error).message).toContain("nothing of the turn was committed");
   });
 });
 
@@ -322,7 +382,6 @@ describe("what this version does not have says so by name", () => {
     ["ctx.timer", (ctx) => ctx.timer("t", "5m")],
     ["ctx.cancel", (ctx) => ctx.cancel("t")],
     ["ctx.end", (ctx) => ctx.end()],
-    ["reply.expiresAt", (ctx) => ctx.reply({ text: "t", expiresAt: "2030-01-01T00:00:00Z" })],
   ];
   for (const [name, use] of features) {
     test(`${name} fails the turn with NotAvailableError`, async () => {

@@ -1,5 +1,6 @@
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
+import type { Channel } from "../../src/channels/channel.ts";
 import { httpChannel } from "../../src/channels/http-channel.ts";
 import type { RenderInput } from "../../src/domain/message.ts";
 import { ConfigError } from "../../src/errors.ts";
@@ -11,8 +12,8 @@ const input: RenderInput = {
   inReplyTo: null,
   reply: { text: "h\u00e9", data: { b: 1, a: [null] } },
 };
-const rendered = (channel: { render(input: RenderInput): Uint8Array }, of: RenderInput) =>
-  new TextDecoder().decode(channel.render(of));
+const rendered = (channel: Pick<Channel, "render">, of: RenderInput) =>
+  new TextDecoder().decode(channel.render(of) as Uint8Array);
 
 describe("where replies go", () => {
   test("with deliverTo they are posted: the body has its members in a fixed order", async () => {

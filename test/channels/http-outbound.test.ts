@@ -35,7 +35,7 @@ function toProvider(options: { deliverTo?: string; timeoutMs?: number; connectio
 function delivery(over: Partial<ConversationId> = {}, text = CANARY): Delivery {
   const to = { bot: "demo", channel: "http", conversation: "c1", ...over };
   const born = "lw1-0-0";
-  const body = channel.render({ to, born, outSeq: 1, inReplyTo: "m1", reply: { text } });
+  const body = channel.render({ to, born, outSeq: 1, inReplyTo: "m1", reply: { text } }) as Uint8Array;
   return { to, born, outSeq: 1, idempotencyKey: idempotencyKey(to, born, 1), body };
 }
 

@@ -52,7 +52,7 @@ test("one message is taken, as the http channel takes it; an array is refused", 
 test("replies go into the transcript, and sending one is a terminal mistake", async () => {
   const to = { bot: "b", channel: "web", conversation: "c" };
   const reply = { text: "hi" };
-  const line = channel.render({ to, outSeq: 3, inReplyTo: "m", born: "x", reply });
+  const line = channel.render({ to, outSeq: 3, inReplyTo: "m", born: "x", reply }) as Uint8Array;
   expect(JSON.parse(new TextDecoder().decode(line))).toEqual({
     role: "bot",
     sequence: 3,

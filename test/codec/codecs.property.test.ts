@@ -14,7 +14,12 @@ import {
 } from "../../src/codec/inbox-codec.ts";
 import { decodeLaneState, encodeLaneState } from "../../src/codec/lane-codec.ts";
 import { CONVERSATION_STATES, decodeOpenEntry, encodeOpenEntry, type OpenEntry } from "../../src/codec/open-codec.ts";
-import { decodeOutboxEntry, encodeOutboxEntry } from "../../src/codec/outbox-codec.ts";
+import {
+  decodeOutboxEntry,
+  encodeOutboxEntry,
+  type OutboxReply,
+  type ReplyExtra,
+} from "../../src/codec/outbox-codec.ts";
 import { checkedState, decodeRecord, encodeRecord } from "../../src/codec/record-codec.ts";
 import { conversationKey } from "../../src/domain/ids.ts";
 import type { Inbound, InboxMessage, MailboxMessage, MessageExtra } from "../../src/domain/message.ts";
@@ -339,19 +344,115 @@ describe("dead letters of messages", () => {
 });
 
 describe("outbox entries", () => {
-  const reply = fc.record({
-    key: id.map((conversation) => conversationKey({ bot: "b", channel: "c", conversation })),
+  const extra: fc.Arbitrary<ReplyExtra> = fc
+    .record({
+      expiresAtMs: optional(nat),
+      part: optional(fc.integer({ min: 1, max: 16 })),
+      parts: optional(fc.integer({ min: 1, max: 16 })),
+      isOfNotice: optional(fc.constant(true)),
+      isRedriven: optional(fc.constant(true)),
+    })
+    .map(present);
+  const plain = fc.record({
+    key: fc
+      .constantFrom("a", "\u{1f600}", "c")
+      .map((name) => conversationKey({ bot: "b", channel: "c", conversation: name })),
     born: fc.stringMatching(/^[0-9a-z]{1,8}-[0-9a-z]{1,4}-[0-9a-z]{1,3}$/),
     outSeq: fc.maxSafeNat(),
     body: fc.uint8Array({ maxLength: 50 }),
   });
+  const reply: fc.Arbitrary<OutboxReply> = fc.oneof(
+    plain,
+    fc.record({ reply: plain, extra }).map(({ reply, extra }) => ({ ...reply, extra })),
+  );
+  const flat = (each: OutboxReply | null) => each && { ...each, body: [...each.body] };
 
   test.prop([fc.array(reply, { maxLength: 20 })])("give every reply back exactly, in order", (replies) => {
     const decoded = decodeOutboxEntry(encodeOutboxEntry(replies));
     expect(decoded.rotten).toEqual([]);
-    expect(decoded.replies.map((each) => ({ ...each, body: [...each!.body] }))).toEqual(
-      replies.map((each) => ({ ...each, body: [...each.body] })),
+    expect(decoded.replies.map(flat)).toEqual(replies.map(flat));
+  });
+
+  test.prop([fc.array(plain, { minLength: 1, maxLength: 5 })])(
+    "of replies without an extra are the bytes that they were before there was one",
+    (replies) => {
+      const frames = replies.map(({ key, born, outSeq, body }) => {
+        const head = Buffer.alloc(11);
+        head.writeUInt16LE(Buffer.byteLength(key), 0);
+        head[2] = born.length;
+        head.writeDoubleLE(outSeq, 3);
+        const payload = Buffer.concat([head, Buffer.from(key), Buffer.from(born), body]);
+        const frame = Buffer.alloc(8);
+        frame.writeUInt32LE(payload.length, 0);
+        frame.writeUInt32LE(crc32(payload), 4);
+        return Buffer.concat([frame, payload]);
+      });
+      expect(encodeOutboxEntry(replies)).toEqual(Buffer.concat([Buffer.of(1), ...frames]));
+    },
+  );
+
+  test.prop([fc.array(reply, { minLength: 1, maxLength: 6 }), fc.nat(), fc.integer({ min: 0, max: 7 })])(
+    "with one flipped bit give no wrong reply: each is right, rotten, or the entry is refused (attack B18)",
+    (replies, at, bit) => {
+      const bytes = encodeOutboxEntry(replies);
+      bytes[at % bytes.length]! ^= 1 << bit;
+      try {
+        const decoded = decodeOutboxEntry(bytes);
+        expect(decoded.rotten.length).toBeGreaterThan(0);
+        decoded.replies.forEach((each, i) => {
+          if (each !== null) expect(flat(each)).toEqual(flat(replies[i]!));
+        });
+      } catch (error) {
+        expect(error).toBeInstanceOf(CodecError);
+      }
+    },
+  );
+
+  const spoil = (change: (payload: Buffer) => Buffer) => {
+    const key = conversationKey({ bot: "b", channel: "c", conversation: "x" });
+    const [whole, last] = [1, 2].map((outSeq) =>
+      encodeOutboxEntry([
+        { key, born: "k-0-0", outSeq, body: Buffer.from("body"), extra: { part: 1, parts: 2 } },
+      ]).subarray(1),
     );
+    const payload = change(Buffer.from(whole!.subarray(8)));
+    const head = Buffer.alloc(8);
+    head.writeUInt32LE(payload.length, 0);
+    head.writeUInt32LE(crc32(payload), 4);
+    return decodeOutboxEntry(Buffer.concat([Buffer.of(1), head, payload, last!]));
+  };
+
+  example.each<[string, (payload: Buffer) => Buffer]>([
+    ["is shorter than what each reply has", (payload) => payload.subarray(0, 10)],
+    ["ends before its names do", (payload) => payload.subarray(0, 14)],
+    ["ends before its extra does", (payload) => payload.subarray(0, payload.indexOf("{") + 3)],
+    ["ends where its extra should begin", (payload) => payload.subarray(0, payload.indexOf("{") - 1)],
+    ["has an extra that is no JSON", (payload) => Buffer.from(payload.toString("latin1").replace("{", "["), "latin1")],
+    [
+      "has a list for an extra",
+      (payload) =>
+        Buffer.from(
+          payload.toString("latin1").replace(/\{.*\}/, (is) => `[${"1".repeat(is.length - 2)}]`),
+          "latin1",
+        ),
+    ],
+  ])("of which a payload %s, whatever its checksum says, cost that reply alone", (_what, change) => {
+    const { replies, rotten } = spoil(change);
+    expect(replies.map((each) => each?.outSeq ?? null)).toEqual([null, 2]);
+    expect(rotten).toHaveLength(1);
+  });
+
+  example("never take a name for an extra: what cannot be told from one is refused", () => {
+    const key = conversationKey({ bot: "b", channel: "c", conversation: "x" });
+    const of = (born: string): OutboxReply => ({ key, born, outSeq: 1, body: Buffer.from("{}") });
+    const longest = "k".repeat(127);
+    expect(decodeOutboxEntry(encodeOutboxEntry([of(longest)])).replies.map(flat)).toEqual([flat(of(longest))]);
+    expect(() => encodeOutboxEntry([of("k".repeat(128))])).toThrow(RangeError);
+    const largest = {
+      entry: { ms: Number.MAX_SAFE_INTEGER, seq: Number.MAX_SAFE_INTEGER },
+      index: Number.MAX_SAFE_INTEGER,
+    };
+    expect(formatBorn(largest).length).toBeLessThan(127);
   });
 });
 

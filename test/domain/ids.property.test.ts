@@ -1,6 +1,14 @@
 import { fc, test } from "@fast-check/vitest";
 import { describe, expect } from "vitest";
-import { conversationKey, idempotencyKey, parseConversationKey, shardOf } from "../../src/domain/ids.ts";
+import {
+  conversationKey,
+  idempotencyKey,
+  idempotencyPrefix,
+  parseConversationKey,
+  replyKey,
+  shardOf,
+} from "../../src/domain/ids.ts";
+import { replyName } from "../../src/domain/lane.ts";
 import { formatBorn } from "../../src/domain/position.ts";
 
 const anyId = fc.string({ minLength: 1, maxLength: 40, unit: "grapheme" });
@@ -47,6 +55,25 @@ describe("idempotency keys", () => {
       expect(key === idempotencyKey(b, "k1-0-0", n)).toBe(same);
     },
   );
+
+  const part = fc.option(fc.integer({ min: 1, max: 16 }), { nil: undefined });
+
+  test.prop([conversation, fc.nat(), fc.nat(), part, part])(
+    "of parts name one part each, and end with the name of the reply",
+    (id, m, n, one, other) => {
+      const key = idempotencyKey(id, "k1-0-0", m, one);
+      const isSame = m === n && one === other;
+      expect(key === idempotencyKey(id, "k1-0-0", n, other)).toBe(isSame);
+      expect(key).toBe(replyKey(idempotencyPrefix(id, "k1-0-0"), m, one));
+      expect(key.slice(key.lastIndexOf("~") + 1)).toBe(replyName({ born: "k1-0-0", outSeq: m, part: one }));
+    },
+  );
+
+  test("of a reply of one body are as they were before there were parts", () => {
+    const id = { bot: "b", channel: "http", conversation: "a~b" };
+    expect(idempotencyKey(id, "k1-0-0", 7)).toBe("b~http~a%7Eb~k1-0-0.7");
+    expect(idempotencyKey(id, "k1-0-0", 7, 2)).toBe("b~http~a%7Eb~k1-0-0.7.2");
+  });
 
   const born = fc
     .record({ entry: fc.record({ ms: fc.nat(), seq: fc.nat() }), index: fc.nat(999) })

@@ -85,7 +85,7 @@ const channels: readonly Omit<WorldMutant, "port">[] = [
       wrapChannel: (channel) => ({
         ...channel,
         render: (input) => {
-          const body = channel.render(input);
+          const body = channel.render(input) as Uint8Array;
           const { to, born, outSeq } = input;
           const idempotencyKey = [to.bot, to.channel, to.conversation, `${born}.${outSeq}`].join("~");
           void channel.send({ to, born, outSeq, idempotencyKey, body }, new AbortController().signal);

@@ -31,6 +31,8 @@ async function start<State>(...args: Parameters<typeof simulate<State>>): Promis
   return t;
 }
 
+const LATER = { kind: "retryable", reason: "HTTP 503" } as const;
+
 describe("a message", () => {
   test("runs a turn: replies, state and turn are there when `says` returns", async () => {
     const t = await start(tally);
@@ -80,6 +82,54 @@ describe("a message", () => {
     await t.user("c1").says("hi", { data: { n: [1] } });
     expect(t.replies("c1")).toEqual([{ text: "hi", data: { data: { n: [1] }, channel: "web", seq: 1 } }]);
     expect(t.texts("c1")).toEqual(["hi"]);
+  });
+});
+
+describe("a reply that expires", () => {
+  const teller = defineBot<null>({
+    name: "teller",
+    version: 1,
+    initialState: () => null,
+    onMessage(state, { text }, ctx) {
+      ctx.reply({ text, expiresIn: "90s" });
+      ctx.reply({ text, data: [1], expiresAt: new Date(ctx.now().getTime() + 75_500) });
+      ctx.reply(text);
+      return state;
+    },
+  });
+
+  test("says until when, the same in every attempt and after a crash", async () => {
+    const t = await start(teller, { recipient: ({ attempt }) => (attempt === 1 ? LATER : undefined) });
+    const sentAtMs = t.nowMs;
+    const at = (ms: number) => new Date(sentAtMs + ms).toISOString();
+    await t.user("c1").says("a");
+    await t.crash();
+    await t.advance("10s");
+    expect(t.replies("c1")).toEqual([
+      { text: "a", expiresAt: at(90_000) },
+      { text: "a", data: [1], expiresAt: at(75_500) },
+      "a",
+    ]);
+    const ofFirst = t.arrivals.filter(({ sequence }) => sequence === 1).map(({ expiresAt }) => expiresAt);
+    expect(ofFirst.length).toBeGreaterThan(1);
+    expect(new Set(ofFirst)).toEqual(new Set([at(90_000)]));
+    expect(t.arrivals.find(({ sequence }) => sequence === 3)).not.toHaveProperty("expiresAt");
+  });
+
+  test("or says so in a way that is none, and its turn fails with what to write", async () => {
+    const t = await start(
+      defineBot<null>({
+        ...teller,
+        onMessage: (state, { text }, ctx) => {
+          ctx.reply({ text, expiresAt: "tomorrow" });
+          return state;
+        },
+      }),
+    );
+    expect(await t.user("c1").says("a")).toEqual([]);
+    expect(String(t.errors[0]?.error)).toContain(
+      "expiresAt of a reply is neither a valid Date, nor ISO 8601 with an offset",
+    );
   });
 });
 
