@@ -77,12 +77,10 @@ describe("what is sent", () => {
 
   test("one that was redriven says so, under the same key", async () => {
     expect(await channel.send({ ...delivery(), redriven: true }, never)).toEqual({ kind: "delivered" });
-    expect(provider.requests[0]!.headers).toMatchObject({
-      redriven: "true",
-      "idempotency-key": delivery().idempotencyKey,
-    });
+    expect(provider.requests[0]!.head).toMatch(/^redriven: true\r$/im);
+    expect(provider.requests[0]!.head).toContain(delivery().idempotencyKey);
     await send();
-    expect(provider.requests[1]!.headers).not.toHaveProperty("redriven");
+    expect(provider.requests[1]!.head).not.toMatch(/redriven/i);
   });
 
   test("a connection is used again, and no more are opened than allowed", async () => {
