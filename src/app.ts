@@ -309,6 +309,7 @@ class ColloquyApp implements AppWithTree {
       config: this.#config,
       isReady: () => this.#readiness().ready,
       redis: () => ({ isUp: this.#store?.isReady() ?? false, facts: this.#ownership?.facts ?? null }),
+      accounts: () => this.#ownership?.accounts.views ?? [],
       shards: async () => (this.#ownership?.isOpen ? await this.#ownership.inspection.shards() : null),
     });
     return createMetrics(this.#counters, gauges);

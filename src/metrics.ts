@@ -137,6 +137,10 @@ export type GaugeName =
   | "open"
   | "uncommitted"
   | "lanes"
+  | "accountAttempts"
+  | "accountWaiting"
+  | "accountBlocked"
+  | "accountOpenings"
   | "inboxBytes"
   | "inboxBytesMax"
   | "readAheadBytes"
@@ -242,6 +246,20 @@ export const GAUGES: Readonly<Record<GaugeName, MetricSpec>> = {
   lanes: {
     ...gauge("lanes", "", "Lanes in memory by state: all that do not flow, and flowing ones used lately"),
     labels: ["state"],
+  },
+  accountAttempts: { ...gauge("account_attempts", "", "Attempts at sending that are under way"), labels: ["channel"] },
+  accountWaiting: {
+    ...gauge("account_lanes_waiting", "", "Lanes that wait for a place at the account of their channel"),
+    labels: ["channel"],
+  },
+  accountBlocked: {
+    ...gauge("account_breaker_open", "", "1 while so many attempts have failed in a row that only a probe is sent"),
+    labels: ["channel"],
+  },
+  accountOpenings: {
+    ...gauge("account_breaker_openings_total", "", "How often that came to pass since this process started"),
+    type: "counter",
+    labels: ["channel"],
   },
   inboxBytes: gauge("inbox_bytes", "bytes", "Inboxes of the shards of this node, in Redis"),
   inboxBytesMax: gauge("inbox_max_bytes", "bytes", "The most they may be together; a full one answers 503"),

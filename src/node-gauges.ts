@@ -1,5 +1,6 @@
 // Node gauges: how a node stands, as numbers for /metrics. Summed over the shards that it owns, so that nodes can be added up.
 
+import type { AccountView } from "../actors/channel-accounts.ts";
 import type { ShardView } from "./admin/inspector.ts";
 import { OPEN_STATES } from "./admin/open-counts.ts";
 import { CONVERSATION_STATES } from "./codec/open-codec.ts";
@@ -12,6 +13,7 @@ export interface GaugeSources {
   readonly config: Pick<Config, "durability" | "inboxBytesMax" | "deadLettersMax">;
   readonly isReady: () => boolean;
   readonly redis: () => { readonly isUp: boolean; readonly facts: StoreFacts | null };
+  readonly accounts: () => readonly AccountView[];
   /** null before they are known. */
   readonly shards: () => Promise<readonly ShardView[] | null>;
 }
@@ -33,6 +35,7 @@ export function nodeGauges(sources: GaugeSources): () => Promise<GaugeValues> {
       ready: Number(sources.isReady()),
       ...redisGauges(sources.redis()),
       ...(shards !== null && shardGauges(shards, config)),
+      ...accountGauges(sources.accounts()),
       startTime: performance.timeOrigin / 1_000,
       processCpu: (cpu.user + cpu.system) / 1_000_000,
       processMemory: process.memoryUsage.rss(),
@@ -47,6 +50,18 @@ function redisGauges({ isUp, facts }: ReturnType<GaugeSources["redis"]>): GaugeV
     redisUp: 1,
     redisMemoryBytes: facts.usedMemoryBytes,
     ...(facts.maxMemoryBytes > 0 && { redisMemoryBytesMax: facts.maxMemoryBytes }),
+  };
+}
+
+function accountGauges(accounts: readonly AccountView[]): GaugeValues {
+  if (accounts.length === 0) return {};
+  const byChannel = (of: (account: AccountView) => number): Record<string, number> =>
+    Object.fromEntries(accounts.map((account) => [account.name, of(account)]));
+  return {
+    accountAttempts: byChannel(({ inFlight }) => inFlight),
+    accountWaiting: byChannel(({ waiting }) => waiting),
+    accountBlocked: byChannel(({ breaker }) => Number(breaker !== "closed")),
+    accountOpenings: byChannel(({ openings }) => openings),
   };
 }
 

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import type { AccountView } from "../actors/channel-accounts.ts";
 import type { ShardView } from "../src/admin/inspector.ts";
 import {
   createMetrics,
@@ -81,6 +82,17 @@ test("T3: each metric has its help and type once, and a name by the conventions"
   expect(text.match(/^# TYPE /gm)).toHaveLength(METRICS.length);
 });
 
+const BLOCKED: AccountView = {
+  name: "sms",
+  breaker: "half-open",
+  reopensInMs: null,
+  inFlight: 1,
+  waiting: 9_999,
+  places: 1,
+  concurrency: 128,
+  openings: 3,
+};
+
 describe("durations", () => {
   test("are counted in every bucket that they fit", async () => {
     const counters = newCounters();
@@ -149,13 +161,22 @@ describe("gauges of a node", () => {
     const working = nodeGauges({
       ...sources,
       redis: () => ({ isUp: true, facts }),
+      accounts: () => [BLOCKED],
       shards: async () => [shard()],
     });
-    expect(Object.keys(await working()).sort()).toEqual(Object.keys(GAUGES).sort());
+    const now = await working();
+    expect(Object.keys(now).sort()).toEqual(Object.keys(GAUGES).sort());
+    expect(now).toMatchObject({
+      accountAttempts: { sms: 1 },
+      accountWaiting: { sms: 9_999 },
+      accountBlocked: { sms: 1 },
+      accountOpenings: { sms: 3 },
+    });
     const starting = nodeGauges({
       ...sources,
       isReady: () => false,
       redis: () => ({ isUp: false, facts: null }),
+      accounts: () => [],
       shards: async () => null,
     });
     const gauges = await starting();
