@@ -89,6 +89,8 @@ describe("defaults", () => {
       laneBacklogBytesMax: 4_194_304,
       deadLettersMax: 100_000,
       deadLetterBytesMax: 268_435_456,
+      deliveryBudgetMs: 259_200_000,
+      laneSweepMs: 1_000,
       outboxBytesMax: 67_108_864,
       transcriptLinesMax: 200,
       transcriptBytesMax: 262_144,
