@@ -15,9 +15,16 @@ export interface DeadLetter {
   /** Of a reply. */
   readonly born: string | null;
   readonly outSeq: number | null;
+  /** Of a reply that its channel sends in several: which one, from 1, of how many. */
+  readonly part: number | null;
+  readonly parts: number | null;
+  /** From when on it was not to be sent any more, ms since the Unix epoch. */
+  readonly expiresAtMs: number | null;
+  /** One word: of a reply a `DeadReplyReason`. */
   readonly reason: string;
   /** null where none were counted. */
   readonly attempts: number | null;
+  /** Of a reply how its last attempt ended, a status or the code of an error; never a user's words. */
   readonly error: string | null;
   /** ms since the Unix epoch; null if it does not say. */
   readonly atMs: number | null;
@@ -39,6 +46,9 @@ export function decodeDeadLetter(bytes: Uint8Array): DeadLetter {
     botVersion: numberOf(fields.botVersion),
     born: textOf(fields.born),
     outSeq: numberOf(fields.outSeq),
+    part: numberOf(fields.part),
+    parts: numberOf(fields.parts),
+    expiresAtMs: numberOf(fields.expiresAtMs),
     reason: textOf(reason) ?? "unknown",
     attempts: numberOf(fields.attempts),
     error: textOf(fields.error),
@@ -57,6 +67,9 @@ const NOTHING = {
   botVersion: null,
   born: null,
   outSeq: null,
+  part: null,
+  parts: null,
+  expiresAtMs: null,
   attempts: null,
   error: null,
   atMs: null,

@@ -105,7 +105,7 @@ export type TimerName = Pick<StoredTimer, "key" | "name" | "generation">;
 
 /** What a commit changes of a conversation besides its record: only where something has to wait, or did. */
 export interface AsideWrite {
-  /** Appended to its waiting list; ids rise and were never used in it. At most 1 MiB of one conversation, save one message. */
+  /** Appended to its waiting list; ids rise and were never used in it. At most 1 MiB of one conversation and one more. */
   readonly waiting: readonly { readonly id: number; readonly bytes: Uint8Array }[];
   /** Leave the waiting list, also such as this commit appends; the key goes with the last one. */
   readonly waitingDone: readonly number[];
@@ -136,8 +136,8 @@ export interface ConversationWrite {
 export interface LaneListWrite {
   readonly key: ConversationKey;
   /**
-   * Appended; ids rise and were never used in the list. A lane that moves to its list takes all that it holds in the outbox along, at
-   * most `laneBacklogMax` replies (1,000) and `laneBacklogBytesMax` (4 MiB); the store takes more.
+   * Appended; ids rise and were never used in the list. At most 1 MiB of one lane and one reply more, and on top what its turns of
+   * this commit reply; the store takes more.
    */
   readonly joining: readonly { readonly id: number; readonly bytes: Uint8Array }[];
   /** Leave, also such as this commit appends; the key goes with the last one. */

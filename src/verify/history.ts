@@ -194,6 +194,8 @@ export interface Letter {
 
 export interface CommittedReply {
   readonly outSeq: number;
+  /** Of a reply that its channel sends in several, from 1; they share an `outSeq`. */
+  readonly part?: number;
   readonly born: string;
   /** SHA-256 of the wire bytes, hex. */
   readonly bodyHash: string;
@@ -202,14 +204,17 @@ export interface CommittedReply {
 /** What became of a reply or a message beside the usual way. */
 export interface Aside extends Addressed {
   /**
-   * `dead`: the reply became a dead letter. `open`: it is in the outbox when the log ends. `halted`: so is its lane, from it on.
+   * `dead`: the reply became a dead letter. `redriven`: it came back from there. `open`: it is in the outbox, or on the list of its
+   * lane, when the log ends. `halted`: its lane stands still then, from it on.
    * `let-go`: an inbox entry went before its message was decided. `waiting`: it is in the inbox when the log ends. `unfinished`: the
    * conversation is in the index of the unfinished when the log ends.
    */
-  readonly kind: "dead" | "open" | "halted" | "let-go" | "waiting" | "unfinished";
+  readonly kind: "dead" | "redriven" | "open" | "halted" | "let-go" | "waiting" | "unfinished";
   readonly conversation: string;
   readonly at: number;
   readonly outSeq?: number;
+  /** Of a reply in several parts. */
+  readonly part?: number;
   readonly position?: Position;
 }
 

@@ -32,6 +32,7 @@ import {
   type SentMessage,
   type StoreEvent,
 } from "./history.ts";
+import { nameOfReply } from "./lane-log.ts";
 import { judgeLog, type LogOptions, type LogRule, type LogView, viewLog } from "./log-judge.ts";
 
 export type Rule =
@@ -77,7 +78,7 @@ export function checkHistory(history: History, options: CheckOptions = { complet
   const violations: Violation[] = sharedKeys(history.deliveries);
   for (const conversation of conversations) {
     if (conversation.log && log) {
-      const delivered = new Map(conversation.replies.map((reply) => [reply.sequence, reply]));
+      const delivered = new Map(conversation.replies.map((reply) => [reply.name, reply]));
       violations.push(...judgeLog(conversation.log, { ...log, complete }, sink ? delivered : undefined));
     }
     const checks = [
@@ -111,9 +112,13 @@ interface MessageView {
   firstSent: RequestAttempt | undefined;
 }
 
-/** All that was seen of one reply. */
+/** All that was seen of one reply, or of one part of a reply. */
 interface ReplyView {
   readonly sequence: number;
+  /** From 1; 1 for a reply that is one. */
+  readonly part: number;
+  /** `7`, of a part `7.2`. */
+  readonly name: string;
   /** In the order in which they came. */
   readonly attempts: readonly DeliveryAttempt[];
   readonly first: DeliveryAttempt;
@@ -127,12 +132,14 @@ interface ConversationView {
   readonly messages: ReadonlyMap<string, MessageView>;
   /** First tries and retries: their items stand in the order that they must be consumed in. */
   readonly requests: readonly RequestAttempt[];
-  /** In the order of their sequence. */
+  /** In the order of their sequence, and of their parts. */
   readonly replies: readonly ReplyView[];
   readonly witnesses: readonly Witness[];
   readonly log: LogView | undefined;
-  /** Replies that are dead letters. */
-  readonly dead: ReadonlySet<number>;
+  /** Names of replies that became dead letters: their place in the order is nobody's. */
+  readonly buried: ReadonlySet<string>;
+  /** Of these, the ones that did not come back. */
+  readonly dead: ReadonlySet<string>;
   /** The reply at which its lane is halted; what comes from there on need not be delivered. */
   readonly haltedFrom: number;
 }
@@ -188,7 +195,8 @@ function byConversation(history: History, folds: boolean, log: CheckOptions["log
       replies,
       witnesses,
       log: view,
-      dead: view?.dead ?? new Set<number>(),
+      buried: view?.buried ?? new Set<string>(),
+      dead: view?.dead ?? new Set<string>(),
       haltedFrom: view?.haltedFrom ?? Number.POSITIVE_INFINITY,
     };
   });
@@ -208,16 +216,21 @@ function note(view: MessageView, attempt: RequestAttempt): void {
 }
 
 function repliesOf(deliveries: readonly DeliveryAttempt[], folds: boolean): ReplyView[] {
-  const bySequence = new Map<number, DeliveryAttempt[]>();
-  for (const delivery of deliveries) within(bySequence, delivery.sequence, () => []).push(delivery);
-  return [...bySequence]
-    .sort(([a], [b]) => a - b)
-    .map(([sequence, seen]) => {
+  const byName = new Map<string, DeliveryAttempt[]>();
+  for (const delivery of deliveries) {
+    const { sequence: outSeq, key } = delivery;
+    within(byName, nameOfReply({ outSeq, part: parseKey(key)?.part }), () => []).push(delivery);
+  }
+  return [...byName]
+    .map(([name, seen]): ReplyView => {
       const attempts = seen.sort((a, b) => a.receivedUs - b.receivedUs);
       const first = attempts[0]!;
-      const claim = folds ? parseClaim(first.text) : undefined;
-      return { sequence, attempts, first, claim, delivered: firstDelivered(attempts) };
-    });
+      const { sequence, key, text } = first;
+      const claim = folds ? parseClaim(text) : undefined;
+      const part = parseKey(key)?.part ?? 1;
+      return { sequence, part, name, attempts, first, claim, delivered: firstDelivered(attempts) };
+    })
+    .sort((a, b) => a.sequence - b.sequence || a.part - b.part);
 }
 
 function firstDelivered(attempts: readonly DeliveryAttempt[]): DeliveryAttempt | undefined {
@@ -315,37 +328,49 @@ function* realTimeOrder({ name, witnesses, messages, log }: ConversationView): I
   }
 }
 
-function* noGap({ name, replies, dead }: ConversationView): Iterable<Violation> {
-  let expected = 1;
-  for (const { sequence, first } of replies) {
-    while (expected < sequence && dead.has(expected)) expected += 1;
-    if (sequence !== expected) {
-      const detail = `reply ${sequence} came, reply ${expected} never did`;
-      yield { rule: "gap", conversation: name, detail, slice: [first] };
+function* noGap({ name, replies, buried }: ConversationView): Iterable<Violation> {
+  const isBuried = (sequence: number, part: number): boolean =>
+    buried.has(`${sequence}.${part}`) || (part === 1 && buried.has(String(sequence)));
+  let last = { sequence: 0, part: 1 };
+  for (const { sequence, part, first, name: came } of replies) {
+    let missing = last.sequence === sequence ? last.part + 1 : 1;
+    let whole = last.sequence === sequence ? sequence : last.sequence + 1;
+    while (whole < sequence && isBuried(whole, 1)) whole += 1;
+    while (whole === sequence && missing < part && isBuried(sequence, missing)) missing += 1;
+    if (whole !== sequence || missing !== part) {
+      const expected = whole === sequence && part > 1 ? `${whole}.${missing}` : String(whole);
+      yield {
+        rule: "gap",
+        conversation: name,
+        detail: `reply ${came} came, reply ${expected} never did`,
+        slice: [first],
+      };
     }
-    expected = sequence + 1;
+    last = { sequence, part };
   }
 }
 
-function* deliveryOrder({ name, replies, dead }: ConversationView): Iterable<Violation> {
-  for (let i = 1; i < replies.length; i += 1) {
-    const before = replies[i - 1]!;
-    const { first, sequence } = replies[i]!;
+/** One that was a dead letter came back when others had gone on; it is held against nobody. */
+function* deliveryOrder({ name, replies, buried }: ConversationView): Iterable<Violation> {
+  const inOrder = replies.filter((reply) => reply.delivered === undefined || !buried.has(reply.name));
+  for (let i = 1; i < inOrder.length; i += 1) {
+    const before = inOrder[i - 1]!;
+    const { first, name: came } = inOrder[i]!;
     if (before.delivered && before.delivered.answeredUs <= first.receivedUs) continue;
-    if (!before.delivered && dead.has(before.sequence)) continue;
-    const detail = `reply ${sequence} was attempted before reply ${before.sequence} was delivered`;
+    if (!before.delivered && buried.has(before.name)) continue;
+    const detail = `reply ${came} was attempted before reply ${before.name} was delivered`;
     const slice = before.delivered ? [first, before.delivered] : [...before.attempts, first];
     yield { rule: "delivery-order", conversation: name, detail, slice };
   }
 }
 
 function* sameBytes({ name, replies }: ConversationView): Iterable<Violation> {
-  for (const { attempts, sequence } of replies) {
+  for (const { attempts, name: came } of replies) {
     const byKey = new Map<string, DeliveryAttempt>();
     for (const attempt of attempts) {
       const before = within(byKey, attempt.key, () => attempt);
       if (before.bodyHash === attempt.bodyHash) continue;
-      const detail = `reply ${sequence} came with two bodies under one key`;
+      const detail = `reply ${came} came with two bodies under one key`;
       yield { rule: "bytes", conversation: name, detail, slice: [before, attempt] };
       break;
     }
@@ -421,9 +446,9 @@ function* allAcknowledged({ name, messages }: ConversationView): Iterable<Violat
 }
 
 function* allDelivered({ name, replies, dead, haltedFrom }: ConversationView): Iterable<Violation> {
-  for (const { delivered, attempts, sequence } of replies) {
-    if (delivered || dead.has(sequence) || sequence >= haltedFrom) continue;
-    const detail = `reply ${sequence} was attempted ${attempts.length} times and never delivered`;
+  for (const { delivered, attempts, sequence, name: came } of replies) {
+    if (delivered || dead.has(came) || sequence >= haltedFrom) continue;
+    const detail = `reply ${came} was attempted ${attempts.length} times and never delivered`;
     yield { rule: "undelivered", conversation: name, detail, slice: attempts };
   }
 }
@@ -457,15 +482,18 @@ interface KeyParts {
   readonly conversation: string;
   readonly born: string;
   readonly outSeq: number;
+  readonly part: number | undefined;
 }
 
-/** `<bot>~<channel>~<conversation>~<born>.<outSeq>`, parts percent-encoded. */
+/** `<bot>~<channel>~<conversation>~<born>.<outSeq>`, names percent-encoded; of a part `.<part>` behind it. */
 function parseKey(key: string): KeyParts | undefined {
-  const match = /^([^~]+)~([^~]+)~([^~]+)~([^~.]+)\.(\d+)$/.exec(key);
+  const match = /^([^~]+)~([^~]+)~([^~]+)~([^~.]+)\.(\d+)(?:\.(\d+))?$/.exec(key);
   if (!match) return undefined;
   try {
     const [bot, channel, conversation] = match.slice(1, 4).map(decodeURIComponent);
-    return { bot: bot!, channel: channel!, conversation: conversation!, born: match[4]!, outSeq: Number(match[5]) };
+    const part = match[6] === undefined ? undefined : Number(match[6]);
+    const names = { bot: bot!, channel: channel!, conversation: conversation! };
+    return { ...names, born: match[4]!, outSeq: Number(match[5]), part };
   } catch {
     return undefined;
   }

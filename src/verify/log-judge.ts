@@ -12,8 +12,9 @@
 //   I3  turn-phantom     a turn consumed what is neither in the inbox between the cursors nor on the waiting list
 //   I4  turn-order       turns consumed in another order than the inbox has, list before inbox; where the outside numbers its
 //                        messages: a higher one before a lower one that was there first
-//   I6  reply-lost       a committed reply left the outbox without a 2xx from the sink and without becoming a dead letter
-//       reply-waits      a committed reply is still in the outbox at the end, though its lane is not halted
+//   I6  reply-lost       a committed reply left the outbox, or the list of its lane, without a 2xx from the sink and without becoming a
+//                        dead letter
+//       reply-waits      a committed reply is still there at the end, though its lane is not halted
 //   I8  reply-unknown    the sink received a reply that no commit contains
 //       reply-alone      a reply was put into the outbox by a transaction without its record
 //   I9  reply-bytes      what the sink received is not what the commit stored
@@ -32,6 +33,7 @@ import { comparePositions, formatBorn, formatEntryId, type Position } from "../d
 import { AsideJudge, type AsideRule } from "./aside-judge.ts";
 import type { Admitted, Aside, CommittedTurns, DeliveryAttempt, HistoryLine, Signal, StoreEvent } from "./history.ts";
 import type { Violation } from "./judge.ts";
+import { nameOfReply } from "./lane-log.ts";
 import { type Decision, decisionsOf, isChainOf, textOf } from "./turn-chain.ts";
 
 export type LogRule =
@@ -93,15 +95,17 @@ export interface LogView {
   readonly setAside: ReadonlySet<string>;
   /** Whether the outside's numbers decide the order. */
   readonly isOrdered: boolean;
-  /** Replies that became dead letters. */
-  readonly dead: ReadonlySet<number>;
+  /** Names of replies that became dead letters (lane-log.ts). */
+  readonly buried: ReadonlySet<string>;
+  /** Of these, the ones that did not come back. */
+  readonly dead: ReadonlySet<string>;
   /** The reply at which the lane stands still for an operator; infinite if it does not. */
   readonly haltedFrom: number;
 }
 
-/** The replies of a conversation as the sink saw them, by their number. */
+/** The replies of a conversation as the sink saw them, by their name (lane-log.ts). */
 export type SinkView = ReadonlyMap<
-  number,
+  string,
   {
     readonly first: DeliveryAttempt;
     readonly attempts: readonly DeliveryAttempt[];
@@ -136,9 +140,21 @@ export function viewLog(name: string, events: readonly StoreEvent[]): LogView {
     waiting: idsOf(admitted, waitsAt, ({ position }) => placeOf(position)),
     setAside: idsOf(admitted, letters, ({ idHash }) => textOf(idHash)),
     isOrdered: commits.some(({ aside }) => aside?.standing?.order !== undefined),
-    dead: new Set(asides.flatMap(({ kind, outSeq }) => (kind === "dead" ? [outSeq!] : []))),
+    buried: new Set(asides.flatMap((aside) => (aside.kind === "dead" ? [replyNamed(aside)] : []))),
+    dead: deadAtTheEnd(asides),
     haltedFrom: Math.min(Number.POSITIVE_INFINITY, ...halts),
   };
+}
+
+const replyNamed = ({ outSeq, part }: Aside): string => nameOfReply({ outSeq: outSeq!, part });
+
+function deadAtTheEnd(asides: readonly Aside[]): Set<string> {
+  const dead = new Set<string>();
+  for (const aside of asides) {
+    if (aside.kind === "dead") dead.add(replyNamed(aside));
+    else if (aside.kind === "redriven") dead.delete(replyNamed(aside));
+  }
+  return dead;
 }
 
 function idsOf(
@@ -303,13 +319,23 @@ function* stepOf(
     const detail = `the chain at seq ${record.seq} is not the fold over the chain at ${seqBefore} and ${decisions.length} messages decided`;
     yield say("chain", detail, slice);
   }
-  const expected = outSeqBefore + commit.replies.length + commit.transcribed;
-  const isNumbered = commit.replies.every(({ outSeq }, i) => outSeq === outSeqBefore + i + 1);
-  if (record.outSeq !== expected || !isNumbered) {
+  const wholes = commit.replies.filter(({ part = 1 }) => part === 1).length;
+  const expected = outSeqBefore + wholes + commit.transcribed;
+  if (record.outSeq !== expected || !isNumbered(commit.replies, outSeqBefore)) {
     const numbers = commit.replies.map(({ outSeq }) => outSeq).slice(0, 8);
     const detail = `outSeq went from ${outSeqBefore} to ${record.outSeq} with ${expected - outSeqBefore} replies [${numbers.join(", ")}]`;
     yield say("out-seq", detail, slice);
   }
+}
+
+/** One after the other; parts of one share its number, and are numbered from 1. */
+function isNumbered(replies: CommittedTurns["replies"], outSeqBefore: number): boolean {
+  let last = { outSeq: outSeqBefore, part: 1 };
+  return replies.every(({ outSeq, part = 1 }) => {
+    const isNext = part === 1 ? outSeq === last.outSeq + 1 : outSeq === last.outSeq && part === last.part + 1;
+    last = { outSeq, part };
+    return isNext;
+  });
 }
 
 function* cursorOf(
@@ -423,28 +449,29 @@ function* replies(
   sink: SinkView,
   say: Say,
 ): Iterable<Violation> {
-  const open = new Set(view.asides.flatMap(({ kind, outSeq }) => (kind === "open" ? [outSeq!] : [])));
+  const open = new Set(view.asides.flatMap((aside) => (aside.kind === "open" ? [replyNamed(aside)] : [])));
   const stored = new Map<string, { readonly bodyHash: string; readonly by: CommittedTurns }>();
   for (const commit of view.commits) {
-    for (const { outSeq, born, bodyHash } of commit.replies) {
-      stored.set(`${born}.${outSeq}`, { bodyHash, by: commit });
-      if (view.dead.has(outSeq) || sink.get(outSeq)?.delivered) continue;
-      const attempts = sink.get(outSeq)?.attempts ?? [];
-      if (!open.has(outSeq)) {
-        const detail = `reply ${outSeq} left the outbox, was not delivered and is no dead letter`;
+    for (const { outSeq, part, born, bodyHash } of commit.replies) {
+      const name = nameOfReply({ outSeq, part });
+      stored.set(`${born}.${name}`, { bodyHash, by: commit });
+      if (view.dead.has(name) || sink.get(name)?.delivered) continue;
+      const attempts = sink.get(name)?.attempts ?? [];
+      if (!open.has(name)) {
+        const detail = `reply ${name} left the outbox or its lane's list, was not delivered and is no dead letter`;
         yield say("reply-lost", detail, [commit, ...attempts]);
       } else if (complete && outSeq < view.haltedFrom) {
-        yield say("reply-waits", `reply ${outSeq} is still in the outbox`, [commit, ...attempts]);
+        yield say("reply-waits", `reply ${name} is still in the outbox or on its lane's list`, [commit, ...attempts]);
       }
     }
   }
   if (!isWhole) return;
-  for (const [outSeq, { attempts }] of sink) {
+  for (const [name, { attempts }] of sink) {
     for (const attempt of attempts) {
       const known = stored.get(attempt.key.slice(attempt.key.lastIndexOf("~") + 1));
       if (known?.bodyHash === attempt.bodyHash) continue;
-      if (!known) yield say("reply-unknown", `the sink received reply ${outSeq}, which no commit contains`, [attempt]);
-      else yield say("reply-bytes", `reply ${outSeq} is not what its commit stored`, [known.by, attempt]);
+      if (!known) yield say("reply-unknown", `the sink received reply ${name}, which no commit contains`, [attempt]);
+      else yield say("reply-bytes", `reply ${name} is not what its commit stored`, [known.by, attempt]);
       break;
     }
   }

@@ -1,8 +1,9 @@
 // Store log: what the transactions of an append-only file did, as events of a history. A fold: transactions in, events out; of
-// conversations it keeps the cursor and what is on their waiting lists, of shards the owner, the timers, what was taken from other
-// shards, and what is in inbox and outbox.
+// conversations it keeps the cursor, the number of replies and what is on their waiting lists, of shards the owner, the timers, what
+// was taken from other shards, and what is in inbox and outbox.
 //
-// Rules, by the invariant of verdict.ts that they attack; those of a single conversation are in log-judge.ts
+// Rules, by the invariant of verdict.ts that they attack; those of a single conversation are in log-judge.ts, those of where its
+// replies stand in lane-log.ts
 //   I1  send-lost      a batch of sends left the outbox and the shard that it was for had not taken it
 //   I2  send-again     a shard took what stands at or below what it had taken of that shard before
 //       send-unmarked  a send from another shard came in without a mark of what was taken
@@ -15,7 +16,7 @@
 import { decodeDeadLetter } from "../codec/dead-letter-codec.ts";
 import { decodeInboxEntry, decodeWaiting, hashKeyOf } from "../codec/inbox-codec.ts";
 import { decodeLaneState } from "../codec/lane-codec.ts";
-import { decodeOutboxEntry, hasBit } from "../codec/outbox-codec.ts";
+import { decodeOutboxEntry, type OutboxReply } from "../codec/outbox-codec.ts";
 import { decodeRecord } from "../codec/record-codec.ts";
 import type { ExternalPlace } from "../domain/external-order.ts";
 import type { Hash64 } from "../domain/hash.ts";
@@ -26,6 +27,7 @@ import {
   parseConversationKey,
   shardOf,
 } from "../domain/ids.ts";
+import type { LaneState } from "../domain/lane.ts";
 import type { InboxMessage, MailboxMessage } from "../domain/message.ts";
 import {
   compareEntryIds,
@@ -40,6 +42,7 @@ import { type ConversationRecord, type Halt, haltName } from "../domain/record.t
 import { CodecError } from "../errors.ts";
 import type {
   Admitted,
+  Aside,
   CommittedAside,
   CommittedReply,
   CommittedTurns,
@@ -53,9 +56,11 @@ import type {
   StoreEvent,
 } from "./history.ts";
 import type { Violation } from "./judge.ts";
+import { LaneLog, type LaneReply, type LaneRule } from "./lane-log.ts";
 import type { Command } from "./resp.ts";
 
 export type ShardRule =
+  | LaneRule
   | "epoch-back"
   | "number-gap"
   | "unowned"
@@ -85,9 +90,10 @@ interface Shard {
   /** Null before the log shows it. */
   owner: OwnerWrite | null;
   readonly inbox: Map<string, readonly InboxPlace[]>;
-  readonly outbox: Map<string, readonly (OutboxPlace | null)[]>;
-  readonly acks: Map<string, Uint8Array>;
+  /** By entry: the shards, by number, that it hands sends over to. */
+  readonly outbox: Map<string, readonly string[]>;
   readonly lanes: Map<string, Buffer>;
+  readonly replies: LaneLog;
   /** By conversation, then by id. */
   readonly lists: Map<string, Map<number, ListedMessage>>;
   readonly open: Set<string>;
@@ -104,13 +110,6 @@ interface InboxPlace {
   readonly position: Position;
   /** Of a timer or an operator's verb nothing but its position counts. */
   readonly isMessage: boolean;
-}
-
-interface OutboxPlace {
-  readonly id: ConversationId;
-  readonly outSeq: number;
-  /** The shard, by number, that it hands sends over to; null for a reply. */
-  readonly target: string | null;
 }
 
 /** What one transaction writes of one conversation, while it is read. */
@@ -150,6 +149,8 @@ export interface StoreLogFigures {
   replies: number;
   /** Messages that were moved to waiting lists. */
   listed: number;
+  /** Replies that went to the lists of their lanes. */
+  listedReplies: number;
   /** Payloads that fail their checksum. */
   rotten: number;
 }
@@ -162,6 +163,7 @@ export class StoreLog {
     records: 0,
     replies: 0,
     listed: 0,
+    listedReplies: 0,
     rotten: 0,
   };
   readonly #options: StoreLogOptions;
@@ -170,6 +172,8 @@ export class StoreLog {
   readonly #shardCounts = new Map<string, number>();
   readonly #ids = new Map<string, ConversationId>();
   readonly #cursors = new Map<string, Position>();
+  /** Replies of a conversation so far. */
+  readonly #outSeqs = new Map<string, number>();
 
   constructor(options: StoreLogOptions) {
     this.#options = options;
@@ -182,6 +186,7 @@ export class StoreLog {
     const sweeps = new Map<Shard, Sweep>();
     const gone: { readonly shard: Shard; readonly stream: "inbox" | "outbox"; readonly entry: string }[] = [];
     const committed = new Set<Shard>();
+    const touched = new Set<Shard>();
     const pendingOf: PendingOf = (shard, key) =>
       within(
         within(pending, shard, () => new Map<string, Pending>()),
@@ -197,7 +202,7 @@ export class StoreLog {
         continue;
       }
       if (name === "DEL" || name === "UNLINK") {
-        for (const removed of args) this.#delete(removed, at, pendingOf);
+        for (const removed of args) this.#delete(removed, at, pendingOf, touched);
         continue;
       }
       const place = args[0] && this.#placeOf(args[0]);
@@ -206,6 +211,7 @@ export class StoreLog {
         continue;
       }
       const { shard, what, key } = place;
+      touched.add(shard);
       if (name === "SET") this.#set(args[0]!, args[1]!, pendingOf);
       else if (name === "APPEND" && what === "ids") {
         pendingOf(shard, key).decided.push(...slotsOf(args[1]!));
@@ -216,19 +222,24 @@ export class StoreLog {
         if (!entry) continue;
         if (what === "inbox") this.#admit(shard, entry, at, () => sweepOf(shard));
         else if (what === "outbox") this.#reply(shard, entry, pendingOf);
-        else if (what === "dead") this.#dead(shard, entry.bytes, at, pendingOf);
+        else if (what === "dead") this.#dead(shard, entry, at, pendingOf);
         else if (what === "in") this.#list(shard, key, entry, pendingOf);
+        else if (what === "out") this.#listReply(shard, key, entry, at, pendingOf);
         else if (what === "transcript" && isFromBot(entry.bytes)) pendingOf(shard, key).transcribed += 1;
       } else if (name === "XDEL" && (what === "inbox" || what === "outbox")) {
         for (const entry of args.slice(1)) gone.push({ shard, stream: what, entry: entry.toString("latin1") });
+      } else if (name === "XDEL" && what === "out") {
+        for (const entry of args.slice(1)) shard.replies.left(key, listIdOf(entry.toString("latin1")));
+      } else if (name === "XDEL" && what === "dead") {
+        for (const entry of args.slice(1)) this.#exhume(shard, entry.toString("latin1"), at);
       } else if (name === "XDEL" && what === "in") {
         for (const entry of args.slice(1)) this.#unlist(shard, key, listIdOf(entry.toString("latin1")), pendingOf);
       } else if (name === "HSET" && what === "acks") {
-        for (const [entry, bitmap] of fieldsOf(args)) shard.acks.set(entry, Uint8Array.from(bitmap));
+        for (const [entry, bitmap] of fieldsOf(args)) shard.replies.acked(entry, Uint8Array.from(bitmap));
       } else if (name === "HSET" && what === "lanes") {
-        for (const [lane, state] of fieldsOf(args)) shard.lanes.set(lane, Buffer.from(state));
+        for (const [lane, state] of fieldsOf(args)) this.#lane(shard, lane, Buffer.from(state));
       } else if (name === "HDEL" && what === "lanes") {
-        for (const lane of args.slice(1)) shard.lanes.delete(lane.toString());
+        for (const lane of args.slice(1)) this.#lane(shard, lane.toString(), null);
       } else if (what === "open" && (name === "HSET" || name === "HDEL")) {
         const keys = name === "HSET" ? [...fieldsOf(args).keys()] : args.slice(1).map(String);
         this.#index(shard, "open", keys, name === "HSET", pendingOf);
@@ -249,6 +260,7 @@ export class StoreLog {
     }
     for (const sweep of sweeps.values()) this.#swept(sweep, at, committed.has(sweep.shard));
     for (const { shard, stream, entry } of gone) this.#remove(shard, stream, entry, at);
+    for (const shard of touched) this.#settle(shard, at, committed.has(shard));
   }
 
   /** To be called once, after the last transaction. */
@@ -261,17 +273,11 @@ export class StoreLog {
           this.#options.onEvent({ kind: "waiting", ...id, at, position });
         }
       }
-      for (const [entry, places] of shard.outbox) {
-        const done = shard.acks.get(entry);
-        for (const [i, place] of places.entries()) {
-          if (place === null || (done && hasBit(done, i))) continue;
-          if (place.target !== null) continue;
-          this.#options.onEvent({ kind: "open", ...place.id, at, outSeq: place.outSeq });
-        }
-      }
-      for (const [lane, bytes] of shard.lanes) {
-        const { state, outSeq } = decodeLaneState(bytes);
-        if (state !== "retrying") this.#options.onEvent({ kind: "halted", ...this.#idOf(lane), at, outSeq });
+      for (const reply of shard.replies.undelivered()) this.#options.onEvent(this.#aboutReply("open", reply, at));
+      for (const lane of shard.lanes.keys()) {
+        const stored = this.#stateOf(shard, lane);
+        if (stored === null || (stored.state !== "halted" && stored.state !== "closed")) continue;
+        this.#options.onEvent({ kind: "halted", ...this.#idOf(lane), at, outSeq: stored.outSeq });
       }
       for (const key of shard.open) this.#options.onEvent({ kind: "unfinished", ...this.#idOf(key), at });
     }
@@ -301,8 +307,8 @@ export class StoreLog {
       owner: null,
       inbox: new Map(),
       outbox: new Map(),
-      acks: new Map(),
       lanes: new Map(),
+      replies: new LaneLog(this.#options.isWhole),
       lists: new Map(),
       open: new Set(),
       full: new Set(),
@@ -326,16 +332,19 @@ export class StoreLog {
     }
   }
 
-  /** Only ids and transcripts expire, and a waiting list goes with its last entry; no script does this to what else it names. */
-  #delete(name: Buffer, at: number, pendingOf: PendingOf): void {
+  /** Only ids and transcripts expire, and a list goes with its last entry; no script does this to what else it names. */
+  #delete(name: Buffer, at: number, pendingOf: PendingOf, touched: Set<Shard>): void {
     const place = this.#placeOf(name);
+    if (place) touched.add(place.shard);
+    if (place?.what === "out") place.shard.replies.leftAll(place.key);
     if (place?.what === "in") {
       const { shard, key } = place;
       for (const id of [...(shard.lists.get(key)?.keys() ?? [])]) this.#unlist(shard, key, id, pendingOf);
     }
     if (place?.what === "c") pendingOf(place.shard, place.key).record = "the record was removed";
     if (place?.what === "inbox" || place?.what === "outbox") {
-      for (const entry of [...place.shard[place.what].keys()]) this.#remove(place.shard, place.what, entry, at);
+      const entries = place.what === "inbox" ? place.shard.inbox.keys() : place.shard.replies.entries();
+      for (const entry of [...entries]) this.#remove(place.shard, place.what, entry, at);
     }
   }
 
@@ -462,19 +471,96 @@ export class StoreLog {
   }
 
   #reply(shard: Shard, { id, bytes }: StreamEntry, pendingOf: PendingOf): void {
-    const { replies, rotten } = this.#readable(() => decodeOutboxEntry(bytes), { replies: [], rotten: [bytes] });
-    this.figures.rotten += rotten.length;
-    const places = replies.map((reply): OutboxPlace | null => {
+    const targets: string[] = [];
+    const places = this.#repliesIn(bytes).map((reply): LaneReply | null => {
       if (reply === null) return null;
-      const { key, born, outSeq, body } = reply;
-      const conversation = this.#idOf(key);
-      if (conversation.channel === TRANSFER_CHANNEL)
-        return { id: conversation, outSeq, target: conversation.conversation };
-      pendingOf(shard, key).replies.push({ outSeq, born, bodyHash: this.#options.hashOf(body) });
-      return { id: conversation, outSeq, target: null };
+      const { channel, conversation } = this.#idOf(reply.key);
+      if (channel === TRANSFER_CHANNEL) {
+        targets.push(conversation);
+        return null;
+      }
+      pendingOf(shard, reply.key).replies.push(this.#committed(reply));
+      return { key: reply.key, outSeq: reply.outSeq, part: reply.extra?.part };
     });
     this.figures.replies += places.length;
-    shard.outbox.set(id, places);
+    if (targets.length > 0) shard.outbox.set(id, targets);
+    shard.replies.sent(id, places);
+  }
+
+  /** One that moved there, one that came back from the dead letters, or one that this transaction made. */
+  #listReply(shard: Shard, key: string, { id, bytes }: StreamEntry, at: number, pendingOf: PendingOf): void {
+    for (const reply of this.#repliesIn(bytes)) {
+      if (reply === null) continue;
+      const { outSeq } = reply;
+      if (reply.key !== key) {
+        const whose = [reply.key, key].map((each) => JSON.stringify(this.#idOf(each).conversation));
+        this.#tell(
+          "lane-astray",
+          shard,
+          `reply ${outSeq} of ${whose[0]} came onto the list of the lane of ${whose[1]}`,
+          at,
+        );
+        continue;
+      }
+      const before = this.#outSeqs.get(`${shard.name}${key}`) ?? (this.#options.isWhole ? 0 : undefined);
+      const isNew = before === undefined ? undefined : outSeq > before;
+      if (isNew) {
+        this.figures.replies += 1;
+        pendingOf(shard, key).replies.push(this.#committed(reply));
+      }
+      this.figures.listedReplies += 1;
+      shard.replies.joined(listIdOf(id), { key, outSeq, part: reply.extra?.part }, isNew);
+    }
+  }
+
+  #repliesIn(bytes: Buffer): readonly (OutboxReply | null)[] {
+    const { replies, rotten } = this.#readable(() => decodeOutboxEntry(bytes), { replies: [], rotten: [bytes] });
+    this.figures.rotten += rotten.length;
+    return replies;
+  }
+
+  #committed({ outSeq, born, body, extra }: OutboxReply): CommittedReply {
+    const reply: CommittedReply = { outSeq, born, bodyHash: this.#options.hashOf(body) };
+    return extra?.part === undefined ? reply : { ...reply, part: extra.part };
+  }
+
+  #lane(shard: Shard, key: string, state: Buffer | null): void {
+    if (state === null) shard.lanes.delete(key);
+    else shard.lanes.set(key, state);
+    shard.replies.stateChanged(key);
+  }
+
+  /** Null as well for what cannot be read: nobody can go on with that. */
+  #stateOf(shard: Shard, key: string): LaneState | null {
+    const bytes = shard.lanes.get(key);
+    return bytes === undefined ? null : this.#readable(() => decodeLaneState(bytes), null);
+  }
+
+  /** What became of replies in a transaction, all of it read. */
+  #settle(shard: Shard, at: number, isCommit: boolean): void {
+    const told = (key: string): string => JSON.stringify(this.#idOf(key).conversation);
+    const changed = shard.replies.settle(
+      (key) => this.#stateOf(shard, key),
+      (rule, key, detail) => this.#tell(rule, shard, `${detail}, in the lane of ${told(key)}`, at),
+    );
+    if (isCommit) return;
+    for (const key of changed) {
+      this.#tell(
+        "unowned",
+        shard,
+        `transaction ${at} changed the list of the lane of ${told(key)} and is no commit`,
+        at,
+      );
+    }
+  }
+
+  #exhume(shard: Shard, letter: string, at: number): void {
+    const reply = shard.replies.exhumed(letter);
+    if (reply !== undefined) this.#options.onEvent(this.#aboutReply("redriven", reply, at));
+  }
+
+  #aboutReply(kind: "dead" | "redriven" | "open", { key, outSeq, part }: LaneReply, at: number): Aside {
+    return { kind, ...this.#idOf(key), at, outSeq, ...(part !== undefined && { part }) };
   }
 
   #readable<Value>(read: () => Value, otherwise: Value): Value {
@@ -486,12 +572,15 @@ export class StoreLog {
     }
   }
 
-  #dead(shard: Shard, bytes: Buffer, at: number, pendingOf: PendingOf): void {
+  #dead(shard: Shard, { id, bytes }: StreamEntry, at: number, pendingOf: PendingOf): void {
     const letter = decodeDeadLetter(bytes);
-    const { direction, bot, channel, conversation, outSeq } = letter;
+    const { direction, bot, channel, conversation, outSeq, part } = letter;
     if (bot === null || channel === null || conversation === null) return;
     if (direction === "out" && outSeq !== null) {
-      this.#options.onEvent({ kind: "dead", bot, channel, conversation, at, outSeq });
+      const key = conversationKey({ bot, channel, conversation });
+      const reply: LaneReply = { key, outSeq, part: part ?? undefined };
+      shard.replies.buried(id, reply);
+      this.#options.onEvent(this.#aboutReply("dead", reply, at));
     }
     if (direction === "in" && letter.reason === "notice") {
       const pending = pendingOf(shard, conversationKey({ bot, channel, conversation }));
@@ -532,16 +621,18 @@ export class StoreLog {
       this.#options.onViolation({ rule: "unowned", conversation: shard.name, detail, slice: [event] });
     }
     if (record !== null) this.figures.records += 1;
-    if (record !== null && typeof record !== "string") this.#cursors.set(`${shard.name}${key}`, record.cursor);
+    if (record !== null && typeof record !== "string") {
+      this.#cursors.set(`${shard.name}${key}`, record.cursor);
+      this.#outSeqs.set(`${shard.name}${key}`, record.outSeq);
+    }
     this.#options.onEvent(event);
   }
 
   #remove(shard: Shard, stream: "inbox" | "outbox", entry: string, at: number): void {
     if (stream === "outbox") {
-      for (const place of shard.outbox.get(entry) ?? [])
-        if (place?.target) this.#handedOver(shard, place.target, entry, at);
+      for (const target of shard.outbox.get(entry) ?? []) this.#handedOver(shard, target, entry, at);
       shard.outbox.delete(entry);
-      shard.acks.delete(entry);
+      shard.replies.removed(entry);
       return;
     }
     for (const { id, key, position, isMessage } of shard.inbox.get(entry) ?? []) {

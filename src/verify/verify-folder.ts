@@ -60,6 +60,7 @@ export interface VerifyReport {
       readonly records: number;
       readonly replies: number;
       readonly listed: number;
+      readonly listedReplies: number;
       readonly rotten: number;
     } | null;
   };

@@ -20,6 +20,8 @@ import {
   smallRun,
   type WrittenTurns,
 } from "./support/generated-run.ts";
+import { LANE_CORRUPTIONS } from "./support/lane-corruptions.ts";
+import { laneRun } from "./support/lane-run.ts";
 import { type Corruption, WAITING_CORRUPTIONS } from "./support/waiting-corruptions.ts";
 import { SHARDS, waitingRun } from "./support/waiting-run.ts";
 
@@ -469,6 +471,15 @@ test("the run in which messages wait and are set aside passes", () => {
   expect(report.figures.log).toMatchObject({ listed: 6, rotten: 0 });
 });
 
+/** Without a bot that folds. */
+const LANES: Partial<VerifyOptions> = { fold: false };
+
+test("the run in which replies wait on lists, are set aside and come back passes", () => {
+  const report = verified(laneRun(), LANES);
+  expect(report.ok, verifyText(report)).toBe(true);
+  expect(report.figures.log).toMatchObject({ replies: 13, listedReplies: 9, rotten: 0 });
+});
+
 test("what waits or was set aside is not lost, whoever the witness is", () => {
   const run = waitingRun();
   const items = [{ conversation: "available", id: "m2" }];
@@ -482,6 +493,7 @@ test("what waits or was set aside is not lost, whoever the witness is", () => {
 const RUNS: readonly (readonly [(run: Run) => VerifyReport, () => Run, readonly Corruption[]])[] = [
   [(run) => verified(run), smallRun, CORRUPTIONS],
   [(run) => verified(run, WAITING, SHARDS), waitingRun, WAITING_CORRUPTIONS],
+  [(run) => verified(run, LANES), laneRun, LANE_CORRUPTIONS],
 ];
 
 describe("a corrupted history is caught", () => {
@@ -514,10 +526,17 @@ describe("a corrupted history is caught", () => {
     expect([...rulesOf(verified(run, { ...WAITING, partitionBytes: 2_000 }, SHARDS))]).toContain(rule);
   });
 
+  test.each(LANE_CORRUPTIONS)("also in partitions: %s: %s", (_what, rule, corrupt) => {
+    const run = laneRun();
+    corrupt(run);
+    expect([...rulesOf(verified(run, { ...LANES, partitionBytes: 1_000 }))]).toContain(rule);
+  });
+
   test("by every rule that there is", () => {
-    const attacked = new Set([...CORRUPTIONS, ...WAITING_CORRUPTIONS].map(([, rule]) => rule));
+    const attacked = new Set([...CORRUPTIONS, ...WAITING_CORRUPTIONS, ...LANE_CORRUPTIONS].map(([, rule]) => rule));
     expect(Object.keys(INVARIANT_OF).filter((rule) => !attacked.has(rule as AnyRule))).toEqual([]);
     expect(CORRUPTIONS.length).toBeGreaterThanOrEqual(46);
     expect(WAITING_CORRUPTIONS.length).toBeGreaterThanOrEqual(30);
+    expect(LANE_CORRUPTIONS.length).toBeGreaterThanOrEqual(25);
   });
 });

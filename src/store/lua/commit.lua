@@ -44,9 +44,9 @@
 -- that the user may run all commands). Sending the same bytes again is safe.
 -- A transcript is cut by bytes only when a line of this commit is larger than its share (bytes kept / lines kept); so it
 -- holds at most twice the bytes to keep.
--- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2 us for a record with ids. What one conversation or
--- lane moves to its list at once may come on top: 1 MiB of messages, or all that its lane holds (1,000 replies, 4 MiB). Nothing
--- here depends on these bounds; a larger commit takes as much longer.
+-- Cost O(keys + bytes), bounded by the committer (4,000 keys, 4 MiB): about 2 us for a record with ids. What one
+-- conversation or lane moves to its list at once, 1 MiB and one message or reply more, may come on top. Nothing here depends
+-- on these bounds; a larger commit takes as much longer.
 
 local owner, inbox, outbox, acks, lanes, dead = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local SHARED_KEYS = 6

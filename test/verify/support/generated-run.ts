@@ -5,10 +5,12 @@ import { createHash } from "node:crypto";
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { encodeWaiting, InboxBatch } from "../../../src/codec/inbox-codec.ts";
-import { encodeOutboxEntry } from "../../../src/codec/outbox-codec.ts";
+import { encodeLaneState } from "../../../src/codec/lane-codec.ts";
+import { encodeOutboxEntry, type OutboxReply } from "../../../src/codec/outbox-codec.ts";
 import { encodeRecord } from "../../../src/codec/record-codec.ts";
 import { type Hash64, halfSipHash64 } from "../../../src/domain/hash.ts";
 import { conversationKey, idempotencyKey } from "../../../src/domain/ids.ts";
+import type { LaneState } from "../../../src/domain/lane.ts";
 import type { Control, InboxMessage, MessageExtra } from "../../../src/domain/message.ts";
 import { formatBorn, type Position } from "../../../src/domain/position.ts";
 import { type ConversationRecord, newRecord, nextChain, type TurnOutcome } from "../../../src/domain/record.ts";
@@ -60,6 +62,17 @@ export interface WrittenReply {
   target?: number;
 }
 
+/** What a commit writes of a lane beside replies into the outbox. */
+export interface WrittenLane {
+  conversation: string;
+  /** null removes it; undefined leaves it as it is. */
+  state?: LaneState | null;
+  joins?: { id: number; reply: WrittenReply }[];
+  leaves?: number[];
+  /** The list is empty then. */
+  isLast?: boolean;
+}
+
 export type Step =
   | { kind: "acquire"; epoch: number; node: string; shard?: number }
   | {
@@ -82,6 +95,11 @@ export type Step =
       inboxDone: number[];
       outboxDone: number[];
       dead: { conversation: string; outSeq: number }[];
+      lanes?: WrittenLane[];
+      /** Outbox entries by their time, with the bitmap of what is done. */
+      acks?: { ms: number; done: number }[];
+      /** Dead letters that leave, by the time of their commit and their place in it. */
+      deadDone?: string[];
       /** What it sends to conversations of its own shard, as an inbox entry at this time. */
       sent?: { ms: number; messages: WrittenMessage[] };
       isForeign?: boolean;
@@ -364,7 +382,7 @@ function waitingBytes(
 }
 
 function commitCommands(commit: Commit, prefix: string): Buffer[] {
-  const { n, ms, turns, replies, inboxDone, outboxDone, dead, isForeign, sent } = commit;
+  const { n, ms, turns, replies, inboxDone, outboxDone, dead, isForeign, sent, lanes = [], acks = [] } = commit;
   const records = turns.flatMap(({ conversation, record, damaged }) => {
     const bytes = encodeRecord(record, 1, "{}");
     if (damaged) bytes[6]! ^= 1;
@@ -376,13 +394,7 @@ function commitCommands(commit: Commit, prefix: string): Buffer[] {
     if (isRewrite) return [resp(["SET", key, bytes, "KEEPTTL"])];
     return decided.length > 0 ? [resp(["APPEND", key, bytes]), resp(["PEXPIREAT", key, "1800000000000"])] : [];
   });
-  const entry = encodeOutboxEntry(
-    replies.map(({ conversation, body, target, ...rest }) => ({
-      ...rest,
-      key: target === undefined ? keyOf(conversation) : transferKeyOf(target),
-      body: Buffer.from(body),
-    })),
-  );
+  const entry = encodeOutboxEntry(replies.map(outboxReply));
   const letters = dead.map(({ conversation, outSeq }) =>
     JSON.stringify({ direction: "out", ...id(conversation), born: "b", outSeq, reason: "terminal" }),
   );
@@ -398,15 +410,36 @@ function commitCommands(commit: Commit, prefix: string): Buffer[] {
     ...turns.flatMap((written) => asideCommands(written, prefix)),
     ...(sent ? [resp(["XADD", `${prefix}:inbox`, `${sent.ms}-0`, "b", batchOf(sent.messages)])] : []),
     ...(replies.length > 0 ? [resp(["XADD", `${prefix}:outbox`, `${ms}-0`, "b", entry])] : []),
+    ...acks.map(({ ms: entryMs, done }) => resp(["HSET", `${prefix}:acks`, `${entryMs}-0`, Uint8Array.of(done)])),
     ...(inboxDone.length > 0 ? [resp(["XDEL", `${prefix}:inbox`, ...inboxDone.map((at) => `${at}-0`)])] : []),
     ...(outboxDone.length > 0 ? [resp(["XDEL", `${prefix}:outbox`, ...outboxDone.map((at) => `${at}-0`)])] : []),
     ...letters.map((letter, i) => resp(["XADD", `${prefix}:dead`, `${ms}-${i}`, "b", letter])),
+    ...(commit.deadDone ?? []).map((letter) => resp(["XDEL", `${prefix}:dead`, letter])),
+    ...lanes.flatMap((lane) => laneCommands(lane, prefix)),
     ...(isForeign ? [] : [resp(["HSET", `${prefix}:owner`, "n", String(n), "clean", "0", "lease_end", "1"])]),
   ];
 }
 
 const transferKeyOf = (target: number) =>
   conversationKey({ bot: "!transfer", channel: "!transfer", conversation: String(target) });
+
+const outboxReply = ({ conversation, body, target, ...rest }: WrittenReply): OutboxReply => ({
+  ...rest,
+  key: target === undefined ? keyOf(conversation) : transferKeyOf(target),
+  body: Buffer.from(body),
+});
+
+function laneCommands({ conversation, state, joins = [], leaves = [], isLast }: WrittenLane, prefix: string): Buffer[] {
+  const key = keyOf(conversation);
+  const list = `${prefix}:out:${key}`;
+  return [
+    ...(state ? [resp(["HSET", `${prefix}:lanes`, key, encodeLaneState(state)])] : []),
+    ...(state === null ? [resp(["HDEL", `${prefix}:lanes`, key])] : []),
+    ...joins.map(({ id: at, reply }) => resp(["XADD", list, `${at}-0`, "b", encodeOutboxEntry([outboxReply(reply)])])),
+    ...(leaves.length > 0 ? [resp(["XDEL", list, ...leaves.map((at) => `${at}-0`)])] : []),
+    ...(isLast ? [resp(["DEL", list])] : []),
+  ];
+}
 
 function asideCommands(written: WrittenTurns, prefix: string): Buffer[] {
   const { conversation, listed = [], unlisted = [], open, full, timersSet = [], timersUnset = [], record } = written;

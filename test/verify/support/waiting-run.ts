@@ -20,6 +20,7 @@ import {
   type Step,
   sha256,
   type WrittenMessage,
+  type WrittenReply,
   type WrittenTurns,
 } from "./generated-run.ts";
 
@@ -33,6 +34,10 @@ interface Wrote extends Omit<Partial<WrittenTurns>, "conversation" | "record" | 
   cursor?: Position;
   extra?: RecordExtra | null;
   replies?: number;
+  /** From this id on they go to the list of their lane, instead of into the outbox. */
+  toList?: number;
+  /** They do not reach the sink, or later. */
+  isUndelivered?: boolean;
   /** Instead of what it was before, e.g. of an outSeq that a mutation forgets. */
   bornAt?: Position;
 }
@@ -86,7 +91,7 @@ export class Scenario {
   }
 
   #turns(conversation: string, wrote: Wrote, commit: Commit): WrittenTurns {
-    const { did = [], outcomes = {}, cursor, extra, replies = 0, bornAt, ...aside } = wrote;
+    const { did = [], outcomes = {}, cursor, extra, replies = 0, bornAt, toList, isUndelivered, ...aside } = wrote;
     const before = this.#records.get(conversation) ?? newRecord(bornAt ?? cursor!);
     const chain = did.reduce(
       (link, id) => (id === NOTICE ? noticed(link) : chainOf(link, [id], outcomes)),
@@ -101,14 +106,22 @@ export class Scenario {
       extra: extra === undefined ? before.extra : extra,
     };
     this.#records.set(conversation, record);
-    for (let i = 1; i <= replies; i += 1) this.#reply(conversation, record, before.outSeq + i, commit);
+    for (let i = 1; i <= replies; i += 1) {
+      const reply = this.reply(conversation, before.outSeq + i);
+      if (toList === undefined) commit.replies.push(reply);
+      else commit.lanes!.find((lane) => lane.conversation === conversation)!.joins!.push({ id: toList + i - 1, reply });
+      if (!isUndelivered) this.deliver(conversation, reply.outSeq);
+    }
     return { conversation, record, decided: did.filter((id) => id !== NOTICE), ...aside };
   }
 
-  #reply(conversation: string, record: ConversationRecord, outSeq: number, commit: Commit): void {
-    const born = formatBorn(record.born);
-    const body = `reply ${outSeq} of ${conversation}`;
-    commit.replies.push({ conversation, born, outSeq, body });
+  reply(conversation: string, outSeq: number): WrittenReply {
+    const born = formatBorn(this.#records.get(conversation)!.born);
+    return { conversation, born, outSeq, body: `reply ${outSeq} of ${conversation}` };
+  }
+
+  deliver(conversation: string, outSeq: number): void {
+    const { born, body } = this.reply(conversation, outSeq);
     this.#us += 100;
     this.lines.push({
       kind: "delivery",
