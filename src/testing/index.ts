@@ -2,7 +2,7 @@
 
 export type { SendOutcome } from "../channels/channel.ts";
 export type { StepFailure, TurnFailure } from "./handler-watch.ts";
-export type { Answer, Arrival } from "./recipient.ts";
+export type { Answer, Arrival, Split } from "./recipient.ts";
 export {
   type SendsOptions,
   type SimulatedDeadLetter,

@@ -20,7 +20,13 @@ export interface Arrival {
   readonly idempotencyKey: string;
   /** How often this key has come, from 1. */
   readonly attempt: number;
+  /** Of a reply that the channel cut: which part, from 1, of how many. */
+  readonly part?: number;
+  readonly parts?: number;
 }
+
+/** Cuts a text into 1 to 16 parts, as a channel does whose outside takes short texts only. Pure. */
+export type Split = (text: string) => readonly string[];
 
 /** Says how an attempt ends; undefined for "delivered". */
 export type Answer = (arrival: Arrival) => SendOutcome | undefined;
@@ -32,9 +38,11 @@ export class Recipient {
   readonly #attempts = new Map<string, number>();
   readonly #deliveredKeys = new Set<string>();
   readonly #answer: Answer;
+  readonly #split: Split;
 
-  constructor(answer: Answer) {
+  constructor(answer: Answer, split: Split = (text) => [text]) {
     this.#answer = answer;
+    this.#split = split;
   }
 
   delivered(conversation: string): readonly Arrival[] {
@@ -47,7 +55,7 @@ export class Recipient {
       name,
       delivery: "lane",
       render: ({ outSeq, inReplyTo, reply }) =>
-        encoder.encode(JSON.stringify({ sequence: outSeq, inReplyTo, ...shown(reply) })),
+        this.#cut(reply).map((part) => encoder.encode(JSON.stringify({ sequence: outSeq, inReplyTo, ...part }))),
       send: ({ to, idempotencyKey, body }, signal) =>
         new Promise((resolve) => {
           if (life.isDead) return;
@@ -65,6 +73,18 @@ export class Recipient {
     };
   }
 
+  /** The last part has the data. */
+  #cut({ text, data, expiresAtMs }: Reply): Pick<Arrival, "text" | "data" | "expiresAt" | "part" | "parts">[] {
+    const texts = this.#split(text);
+    const parts = texts.length;
+    return texts.map((text, i) => ({
+      text,
+      ...(data !== undefined && i + 1 === parts && { data }),
+      ...(expiresAtMs !== undefined && { expiresAt: new Date(expiresAtMs).toISOString() }),
+      ...(parts > 1 && { part: i + 1, parts }),
+    }));
+  }
+
   #receive(conversation: string, idempotencyKey: string, body: Uint8Array): SendOutcome {
     const attempt = (this.#attempts.get(idempotencyKey) ?? 0) + 1;
     this.#attempts.set(idempotencyKey, attempt);
@@ -80,14 +100,6 @@ export class Recipient {
     }
     return outcome;
   }
-}
-
-function shown({ text, data, expiresAtMs }: Reply): Pick<Arrival, "text" | "data" | "expiresAt"> {
-  return {
-    text,
-    ...(data !== undefined && { data }),
-    ...(expiresAtMs !== undefined && { expiresAt: new Date(expiresAtMs).toISOString() }),
-  };
 }
 
 const encoder = new TextEncoder();

@@ -23,7 +23,7 @@ import type { EntryId } from "../domain/position.ts";
 import { stateOf } from "../domain/situation.ts";
 import { MemoryData, MemoryStore } from "../store/memory-store.ts";
 import { HandlerWatch, type StepFailure, type TurnFailure } from "./handler-watch.ts";
-import { type Answer, type Arrival, Recipient } from "./recipient.ts";
+import { type Answer, type Arrival, Recipient, type Split } from "./recipient.ts";
 import { Scheduler, SimulatedLife } from "./scheduler.ts";
 import { SimulatedProcess } from "./simulated-process.ts";
 import { SimulatedStore, smoothWays } from "./simulated-store.ts";
@@ -37,6 +37,8 @@ export interface SimulateOptions extends OrderOptions {
   readonly channel?: string;
   /** How the recipient answers each attempt at a delivery; undefined means delivered. Default: delivers everything. */
   readonly recipient?: Answer;
+  /** How the channel cuts a text that its outside would not take at once. Default: not at all. */
+  readonly split?: Split;
   /** Bounds and times of the runtime, as `createApp` takes them. */
   readonly config?: ConfigOptions;
   /**
@@ -70,8 +72,11 @@ export interface User {
   sends(messages: readonly (string | UserMessage)[], options?: SendsOptions): Promise<SimulatedReply[]>;
 }
 
-/** As `ctx.reply` took it: a text, or text with more. When it expires is said as a moment, ISO 8601 in UTC. */
-export type SimulatedReply = string | { readonly text: string; readonly data?: Plain; readonly expiresAt?: string };
+/**
+ * As `ctx.reply` took it: a text, or text with more. When it expires is said as a moment, ISO 8601 in UTC. Of a reply that the channel
+ * cut each part is one, and says which.
+ */
+export type SimulatedReply = string | Pick<Arrival, "text" | "data" | "expiresAt" | "part" | "parts">;
 
 /** A committed turn over a message. */
 export interface SimulatedTurn {
@@ -207,7 +212,7 @@ class BotSimulation<State> implements Simulation<State> {
     this.#config = resolveConfig({ logLevel: "silent", ...config });
     this.#scheduler = new Scheduler({ seed });
     this.#redis = new SimulatedLife(this.#scheduler, "redis");
-    this.#recipient = new Recipient(recipient);
+    this.#recipient = new Recipient(recipient, options.split);
     this.#channel = checkedChannel(channel);
     this.#order = externalOrder(options, `channels.${channel}`);
     this.#patienceMs = options.patienceMs ?? PATIENCE_MS_DEFAULT;
@@ -560,9 +565,14 @@ interface Post {
   refusal: string | null;
 }
 
-function asReply({ text, data, expiresAt }: Arrival): SimulatedReply {
-  if (data === undefined && expiresAt === undefined) return text;
-  return { text, ...(data !== undefined && { data }), ...(expiresAt !== undefined && { expiresAt }) };
+function asReply({ text, data, expiresAt, part, parts }: Arrival): SimulatedReply {
+  if (data === undefined && expiresAt === undefined && part === undefined) return text;
+  return {
+    text,
+    ...(data !== undefined && { data }),
+    ...(expiresAt !== undefined && { expiresAt }),
+    ...(part !== undefined && parts !== undefined && { part, parts }),
+  };
 }
 
 function checkedId(what: string, id: string): string {

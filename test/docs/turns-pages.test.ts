@@ -1,4 +1,4 @@
-// The figures of docs/turns.md and docs/sends.md are the defaults that there are. Their walks are gone through in
+// The figures of docs/turns.md, docs/sends.md and docs/replies.md are the defaults that there are. Their walks are gone through in
 // test/examples.
 
 import { describe, expect, test } from "vitest";
@@ -14,6 +14,7 @@ const UNITS: Readonly<Record<string, number>> = { "": 1, KiB: 1_024, MiB: 1_048_
 describe.each([
   ["docs/turns.md", 7],
   ["docs/sends.md", 3],
+  ["docs/replies.md", 5],
 ])("the limits of %s", (path, count) => {
   test("have the defaults of their settings", () => {
     const rows = [...page(path).matchAll(/^\| [^|]+ \| (\d+)(?: (KiB|MiB))? \| `(\w+)` \|$/gm)];

@@ -116,6 +116,21 @@ describe("a reply that expires", () => {
     expect(t.arrivals.find(({ sequence }) => sequence === 3)).not.toHaveProperty("expiresAt");
   });
 
+  test("is not sent any more when its time is over: it is a dead letter, and the next one goes out", async () => {
+    let isAway = true;
+    const t = await start(teller, { recipient: () => (isAway ? LATER : undefined) });
+    await t.user("c1").says("a");
+    await t.advance("80s");
+    isAway = false;
+    await t.advance("5m");
+    const left = t.replies("c1");
+    expect(left.at(-1)).toBe("a");
+    expect(t.deadLetters("c1").map(({ direction, reason }) => [direction, reason])).toEqual(
+      Array.from({ length: 3 - left.length }, () => ["out", "expired"]),
+    );
+    expect(left.length).toBeLessThan(3);
+  });
+
   test("or says so in a way that is none, and its turn fails with what to write", async () => {
     const t = await start(
       defineBot<null>({
@@ -130,6 +145,46 @@ describe("a reply that expires", () => {
     expect(String(t.errors[0]?.error)).toContain(
       "expiresAt of a reply is neither a valid Date, nor ISO 8601 with an offset",
     );
+  });
+});
+
+describe("a reply that the channel cuts", () => {
+  const split = (text: string): string[] => text.split(" / ");
+  const part = (text: string, of: number, parts: number) => ({ text, part: of, parts });
+
+  test("arrives part by part, in order, each under a key of its own, also through a crash", async () => {
+    const t = await start(tally, {
+      split,
+      recipient: ({ attempt, part: of }) => (of === 2 && attempt < 3 ? LATER : undefined),
+    });
+    await t.user("c1").sends(["a / b / c", "d"]);
+    await t.crash();
+    await t.advance("1m");
+    expect(t.replies("c1")).toEqual([part("#1 a", 1, 3), part("b", 2, 3), part("c", 3, 3), "#2 d"]);
+    const keys = [...new Set(t.arrivals.map(({ idempotencyKey }) => idempotencyKey))];
+    expect(keys.map((key) => key.slice(key.indexOf(".") + 1))).toEqual(["1.1", "1.2", "1.3", "2"]);
+    const places = t.arrivals.map(({ sequence, part: of = 0 }) => sequence * 10 + of);
+    const firsts = [...new Set(places)];
+    expect(firsts).toEqual([...firsts].sort((a, b) => a - b));
+  });
+
+  test("and of which a part is refused for good takes its later parts along, and the next reply goes out", async () => {
+    const refused = { kind: "terminal", reason: "HTTP 400" } as const;
+    const t = await start(defineBot({ ...tally, ordering: "available" }), {
+      split,
+      recipient: ({ part: of }) => (of === 2 ? refused : undefined),
+    });
+    await t.user("c1").sends(["a / b / c", "d"]);
+    await t.advance("1m");
+    expect(t.replies("c1").slice(0, 2)).toEqual([part("#1 a", 1, 3), "#2 d"]);
+    expect(t.deadLetters("c1").map(({ direction }) => direction)).toEqual(["out", "out"]);
+  });
+
+  test("into nothing fails its turn before anything of it is committed", async () => {
+    const t = await start(tally, { split: () => [] });
+    expect(await t.user("c1").says("a")).toEqual([]);
+    expect(String(t.errors[0]?.error)).toContain("into 0 bodies, and a reply has 1 to 16");
+    expect(t.state("c1")?.count ?? 0).toBe(0);
   });
 });
 

@@ -7,18 +7,20 @@
 //   > 5m pass                       time
 //   > kill -9                       the process dies, and another one starts
 //   > anything else                 a command that the test knows
-//   to alice: text                  a reply that arrived, once for each attempt to deliver it
+//   to alice: text                  a reply that arrived, once for each attempt to deliver it that got through
 //   the turn failed: Name: text     a handler threw, or its context did
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { BotDefinition, Duration } from "colloquy";
-import { type SimulateOptions, type Simulation, simulate } from "colloquy/testing";
+import { type Answer, type SimulateOptions, type Simulation, simulate } from "colloquy/testing";
 import { expect } from "vitest";
 import { codeBlocks, pages, ROOT } from "../../docs/support/markdown.ts";
 
 export interface WalkOptions<State> extends Omit<SimulateOptions, "recipient"> {
   readonly bot: BotDefinition<State>;
+  /** Whether an attempt gets through. Default: each does. */
+  readonly answer?: Answer;
   /** What else can be done, by its line. */
   readonly commands?: Readonly<Record<string, (t: Simulation<State>) => unknown>>;
 }
@@ -60,12 +62,18 @@ export class Walk<State> {
    * @returns the walk with what came of it this time
    */
   async through(code: string, inspect: (t: Simulation<State>) => unknown = () => undefined): Promise<string> {
-    const { bot, commands = {}, ...options } = this.#options;
+    const { bot, answer, commands = {}, ...options } = this.#options;
+    const arrived = new Set<string>();
     await using t = await simulate(this.told(bot), {
       ...options,
-      recipient: ({ conversation, text, attempt }) => {
-        this.say(`to ${conversation}: ${text}${attempt > 1 ? " (again)" : ""}`);
-        return undefined;
+      recipient: (arrival) => {
+        const { conversation, text, idempotencyKey } = arrival;
+        const outcome = answer?.(arrival);
+        if (outcome === undefined) {
+          this.say(`to ${conversation}: ${text}${arrived.has(idempotencyKey) ? " (again)" : ""}`);
+          arrived.add(idempotencyKey);
+        }
+        return outcome;
       },
     });
     for (const line of code
