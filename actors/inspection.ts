@@ -13,15 +13,18 @@ import {
   type DeadLetterView,
   deadLetterItem,
   type Inspector,
+  type LaneCounts,
+  type LaneView,
+  laneViewItem,
   type MemoryState,
   type OpenPlace,
   type Page,
   type ShardView,
 } from "../src/admin/inspector.ts";
+import { type AccountView, laneSituation, type StoredLane } from "../src/admin/lane-view.ts";
 import { meets, type Where } from "../src/admin/where.ts";
 import { decodeDeadLetter } from "../src/codec/dead-letter-codec.ts";
 import { decodeWaiting } from "../src/codec/inbox-codec.ts";
-import { decodeLaneState } from "../src/codec/lane-codec.ts";
 import type { OpenEntry } from "../src/codec/open-codec.ts";
 import { type DecodedRecord, decodeRecord } from "../src/codec/record-codec.ts";
 import {
@@ -31,10 +34,12 @@ import {
   parseConversationKey,
   shardOf,
 } from "../src/domain/ids.ts";
+import type { LaneStateName } from "../src/domain/lane.ts";
 import type { InboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO } from "../src/domain/position.ts";
 import { CodecError, ColloquyError } from "../src/errors.ts";
 import { SCAN_START, type Store, type StoredEntry, type WaitingEntry } from "../src/store/shard-store.ts";
+import { readLanePage, readLaneState } from "./lane-index.ts";
 import type { LeaseState } from "./lease-keeper.ts";
 import { findOpen, readOpenPage } from "./open-index.ts";
 import type { Shard } from "./shard.ts";
@@ -45,6 +50,8 @@ export interface InspectionOptions {
   readonly leases: readonly LeaseState[];
   /** Those that this node owns. */
   readonly owned: ReadonlyMap<number, Shard>;
+  /** What the lanes of a channel share at its outside, by the channel's name; undefined where this node has none. */
+  readonly account?: (channel: string) => AccountView | undefined;
   /** To say how old something is. */
   readonly nowMs: () => number;
 }
@@ -101,11 +108,13 @@ export class Inspection implements Inspector {
     ]);
     const { record = null, ids = null } = loaded ?? {};
     const view = viewOf(shard, key, open, unfinished.get(key));
+    const laneState = view.lane ?? (lane === null ? null : readLaneState(lane));
     if (record === null && !unfinished.has(key) && !view.isResident && view.lane === null && lane === null) return null;
     return {
       ...view,
       state: view.state ?? "idle", // the index was asked and does not name it
-      ...(lane !== null && { lane: decodeLaneState(lane) }),
+      lane: laneState,
+      laneView: laneState === null && lane === null ? null : this.#laneView(shard, key, laneState),
       record: record === null ? null : readable(record),
       recordBytes: record?.length ?? 0,
       idsBytes: ids?.length ?? 0,
@@ -113,21 +122,69 @@ export class Inspection implements Inspector {
     };
   }
 
-  async open(where: Where, limit: number, after?: OpenPlace): Promise<Page<ConversationView, OpenPlace>> {
-    const { store, owned, leases } = this.#options;
-    const items = new Map<ConversationKey, ConversationView>();
+  open(where: Where, limit: number, after?: OpenPlace): Promise<Page<ConversationView, OpenPlace>> {
+    const { store, owned } = this.#options;
+    return this.#scanned(limit, after, async (shard, cursor, count) => {
+      const page = await readOpenPage(store.shard(shard), cursor, count);
+      const views = page.found.map(({ key, entry }) => [key, viewOf(shard, key, owned.get(shard), entry)] as const);
+      return { cursor: page.cursor, items: views.filter(([, view]) => this.#isMeant(view, where)) };
+    });
+  }
+
+  lanes(where: Where, limit: number, after?: OpenPlace, state?: LaneStateName): Promise<Page<LaneView, OpenPlace>> {
+    const { store, nowMs } = this.#options;
+    return this.#scanned(limit, after, async (shard, cursor, count) => {
+      const page = await readLanePage(store.shard(shard), cursor, count);
+      const found = page.found.filter(({ state: its }) => state === undefined || its?.state === state);
+      const views = found.map((each) => [each.key, this.#laneView(shard, each.key, each.state)] as const);
+      return { cursor: page.cursor, items: views.filter(([, view]) => meets(laneViewItem(view, nowMs()), where)) };
+    });
+  }
+
+  async lane(id: ConversationId): Promise<LaneView | null> {
+    const { store, leases } = this.#options;
+    const key = conversationKey(id);
+    const shard = shardOf(key, leases.length);
+    const stored = await store.shard(shard).readLane(key);
+    return stored === null ? null : this.#laneView(shard, key, readLaneState(stored));
+  }
+
+  laneCounts(): LaneCounts | null {
+    const { owned } = this.#options;
+    if (owned.size === 0) return null;
+    const counts = Array.from(owned.values(), laneCountsOf);
+    const sum = (state: LaneStateName): number => counts.reduce((total, each) => total + each[state], 0);
+    return { flowing: sum("flowing"), retrying: sum("retrying"), halted: sum("halted"), closed: sum("closed") };
+  }
+
+  /** V1. Steps of scans, shard after shard; of one that is found twice the later one counts. */
+  async #scanned<Item>(
+    limit: number,
+    after: OpenPlace | undefined,
+    step: (
+      shard: number,
+      cursor: string,
+      count: number,
+    ) => Promise<{ readonly cursor: string; readonly items: readonly (readonly [ConversationKey, Item])[] }>,
+  ): Promise<Page<Item, OpenPlace>> {
+    const items = new Map<string, Item>();
     let place: OpenPlace = after ?? { shard: 0, cursor: SCAN_START };
-    for (let step = 0; place.shard < leases.length; step += 1) {
-      if (items.size >= limit || step >= SCAN_STEPS_MAX) return { items: [...items.values()], next: place }; // V1
+    for (let steps = 0; place.shard < this.#options.leases.length; steps += 1) {
+      if (items.size >= limit || steps >= SCAN_STEPS_MAX) return { items: [...items.values()], next: place };
       const { shard, cursor } = place;
-      const page = await readOpenPage(store.shard(shard), cursor, Math.max(SCAN_COUNT_MIN, limit - items.size));
-      for (const { key, entry } of page.found) {
-        const view = viewOf(shard, key, owned.get(shard), entry);
-        if (this.#isMeant(view, where)) items.set(key, view);
-      }
+      const page = await step(shard, cursor, Math.max(SCAN_COUNT_MIN, limit - items.size));
+      for (const [key, item] of page.items) items.set(`${shard}:${key}`, item); // lanes to a shard have one key in all
       place = page.cursor === SCAN_START ? { shard: shard + 1, cursor: SCAN_START } : { shard, cursor: page.cursor };
     }
     return { items: [...items.values()], next: null };
+  }
+
+  #laneView(shard: number, key: ConversationKey, state: StoredLane | null): LaneView {
+    const { owned, account } = this.#options;
+    const id = parseConversationKey(key);
+    const lane = owned.get(shard)?.parts.lanes?.find(key);
+    const memory = lane === undefined ? null : { replies: lane.replies, bytes: lane.bytes };
+    return { id, shard, ...laneSituation({ state, memory, account: account?.(id.channel) ?? null }) };
   }
 
   async stored(where: Where, limit: number, cursor?: string): Promise<Page<ConversationView, string>> {
@@ -210,11 +267,10 @@ function* keysInMemory({ parts }: Shard, state: MemoryState | undefined): Genera
 }
 
 function memoryOf(shard: Shard): NonNullable<ShardView["memory"]> {
-  const { committer, conversations, lanes, open } = shard.parts;
+  const { committer, conversations, open } = shard.parts;
   const states = { idle: 0, active: 0, held: 0, halted: 0, quarantined: 0 };
   for (const actor of conversations?.all() ?? []) states[actor.situation.state] += 1;
-  const laneStates = { flowing: 0, retrying: 0, halted: 0, closed: 0 };
-  for (const lane of lanes?.all() ?? []) laneStates[lane.state?.state ?? "flowing"] += 1;
+  const laneStates = laneCountsOf(shard);
   return {
     commit: committer?.applied ?? 0,
     uncommitted: committer?.uncommitted ?? 0,
@@ -224,6 +280,12 @@ function memoryOf(shard: Shard): NonNullable<ShardView["memory"]> {
     readAheadBytes: shard.undecidedBytes,
     outboxBytes: shard.undeliveredBytes,
   };
+}
+
+function laneCountsOf({ parts }: Shard): LaneCounts {
+  const counts = { flowing: 0, retrying: 0, halted: 0, closed: 0 };
+  for (const lane of parts.lanes?.all() ?? []) counts[lane.state?.state ?? "flowing"] += 1;
+  return counts;
 }
 
 const UNREADABLE_ENTRY = "its entry in the index of the unfinished cannot be read";

@@ -1,5 +1,5 @@
 // Operations: what operators ask for, made into messages in the inboxes of shards (R3). Nothing is decided here: whoever owns the shard
-// decides, in order, and one that comes twice changes nothing.
+// decides, in order, and one that comes twice changes nothing. What concerns lanes is made in lane-operations.ts.
 //
 // Invariants
 //   O1. A verb names the halt that stood in the index when it was read, so it means that one and no later one.
@@ -7,47 +7,50 @@
 //   O3. A dead letter comes back under a name of its own, that of its entry: asked for twice, it runs once. Its place in the outside's
 //       order it keeps for the bot to see; the sequencer does not count it.
 //   O4. Every request that does something is one line of the log, also one that failed half-way.
-//   O5. Verbs pass the bound of the inbox, since they are what empties it; messages that come back do not (P7).
+//   O5. Verbs pass the bound of the inbox, since they are what empties it, also the one that brings a reply back: it names a dead
+//       letter. Messages that come back do not (P7).
 
 import type {
   ConversationView,
   DeadLetterPlace,
   DeadLetterView,
   Inspector,
+  LaneView,
   OpenPlace,
 } from "../src/admin/inspector.ts";
 import type {
   HaltedTarget,
   HaltVerb,
+  LaneResolveRequest,
   OperationReport,
-  OperationRequest,
   Operator,
   RedriveRequest,
   ResolveRequest,
 } from "../src/admin/operator.ts";
-import { type Where, whereText } from "../src/admin/where.ts";
+import type { Where } from "../src/admin/where.ts";
 import { decodeDeadLetter } from "../src/codec/dead-letter-codec.ts";
 import { decodeWaiting, InboxBatch } from "../src/codec/inbox-codec.ts";
 import type { OpenEntry } from "../src/codec/open-codec.ts";
 import { type ConversationId, type ConversationKey, conversationKey, shardOf } from "../src/domain/ids.ts";
-import type { Control, InboxMessage } from "../src/domain/message.ts";
+import type { InboxMessage } from "../src/domain/message.ts";
 import { compareEntryIds, formatEntryId, idBefore } from "../src/domain/position.ts";
 import { CodecError } from "../src/errors.ts";
-import { describeError, type Log } from "../src/log.ts";
+import type { Log } from "../src/log.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
+import { appendControls, byShard, type ShardControl } from "./control-entries.ts";
+import { LaneOperations } from "./lane-operations.ts";
 import { findOpen } from "./open-index.ts";
+import { audited } from "./operation-audit.ts";
 
 export interface OperationsOptions {
   readonly shards: number;
   readonly store: (shard: number) => Pick<ShardStore, "append" | "readOpen" | "readDeadLetters">;
-  readonly inspector: Pick<Inspector, "open" | "deadLetters" | "resident">;
+  readonly inspector: Pick<Inspector, "open" | "deadLetters" | "resident" | "lane" | "lanes">;
   readonly log: Log;
   readonly entryBytesMax: number;
   readonly inboxBytesMax: number;
 }
 
-/** Control messages in one inbox entry. */
-const CONTROLS_PER_ENTRY = 500;
 /** Besides what the message had: the name of its dead letter. */
 const REDRIVE_EXTRA_BYTES = 256;
 
@@ -55,13 +58,15 @@ type Refusals<Target> = { readonly target: Target; readonly why: string }[];
 
 export class Operations implements Operator {
   readonly #options: OperationsOptions;
+  readonly #lanes: LaneOperations;
 
   constructor(options: OperationsOptions) {
     this.#options = options;
+    this.#lanes = new LaneOperations(options);
   }
 
   resolve(request: ResolveRequest): Promise<OperationReport<HaltedTarget, ConversationId, OpenPlace>> {
-    return this.#audited(request.verb, request, async () => {
+    return audited(this.#options.log, request.verb, request, async () => {
       const { halted, refused, next } = await this.#halted(request);
       if (!request.dryRun) await this.#control(request.verb, request.by, halted);
       return { done: halted, refused, next };
@@ -69,11 +74,18 @@ export class Operations implements Operator {
   }
 
   redrive(request: RedriveRequest): Promise<OperationReport<DeadLetterView, DeadLetterPlace, DeadLetterPlace>> {
-    return this.#audited("redrive", request, async () => {
+    return audited(this.#options.log, "redrive", request, async () => {
       const { letters, refused, next } = await this.#letters(request);
-      const done = await this.#redriven(letters, refused, request.dryRun);
+      const replies = letters.filter(({ direction }) => direction === "out");
+      const messages = letters.filter(({ direction }) => direction !== "out");
+      const done = await this.#redriven(messages, refused, request.dryRun);
+      done.push(...(await this.#lanes.redrive(replies, request, refused)));
       return { done, refused, next };
     });
+  }
+
+  resolveLanes(request: LaneResolveRequest): Promise<OperationReport<LaneView, ConversationId, OpenPlace>> {
+    return audited(this.#options.log, `lane-${request.verb}`, request, () => this.#lanes.resolve(request));
   }
 
   async #halted({ selection, limit }: ResolveRequest): Promise<{
@@ -126,22 +138,13 @@ export class Operations implements Operator {
   }
 
   /** O1, O5 */
-  async #control(verb: HaltVerb, by: string, halted: readonly HaltedTarget[]): Promise<void> {
-    const controls = new Map<number, { readonly key: ConversationKey; readonly control: Control }[]>();
-    for (const { id, halt } of halted) {
+  #control(verb: HaltVerb, by: string, halted: readonly HaltedTarget[]): Promise<void> {
+    const controls = halted.map(({ id, halt }): ShardControl => {
       const key = conversationKey(id);
       const shard = shardOf(key, this.#options.shards);
-      const known = controls.get(shard) ?? [];
-      known.push({ key, control: { verb, halt, by } });
-      controls.set(shard, known);
-    }
-    for (const [shard, all] of controls) {
-      for (let from = 0; from < all.length; from += CONTROLS_PER_ENTRY) {
-        const batch = new InboxBatch();
-        for (const { key, control } of all.slice(from, from + CONTROLS_PER_ENTRY)) batch.addControl(key, control);
-        await this.#options.store(shard).append(batch.finish(), Number.MAX_SAFE_INTEGER);
-      }
-    }
+      return { shard, addTo: (batch) => batch.addControl(key, { verb, halt, by }) };
+    });
+    return appendControls(this.#options.store, controls);
   }
 
   async #letters({ selection, limit }: RedriveRequest): Promise<{
@@ -150,9 +153,8 @@ export class Operations implements Operator {
     readonly next: DeadLetterPlace | null;
   }> {
     if (selection.kind === "targets") return { ...(await this.#namedLetters(selection.targets)), next: null };
-    const where: Where = [...selection.where, ONLY_MESSAGES];
-    const { items, next } = await this.#options.inspector.deadLetters(where, limit, selection.after);
-    return { letters: items, refused: [], next };
+    const { items, next } = await this.#options.inspector.deadLetters(selection.where, limit, selection.after);
+    return { letters: items.filter(({ direction }) => direction !== null), refused: [], next };
   }
 
   async #namedLetters(places: readonly DeadLetterPlace[]): Promise<{
@@ -171,9 +173,7 @@ export class Operations implements Operator {
         refused.push({ target: place, why: "there is no such dead letter; it may have been redriven before" });
         continue;
       }
-      const letter = { ...decodeDeadLetter(found.bytes), place };
-      if (letter.direction === "out") refused.push({ target: place, why: OUT_NOT_AVAILABLE });
-      else letters.push(letter);
+      letters.push({ ...decodeDeadLetter(found.bytes), place });
     }
     return { letters, refused };
   }
@@ -185,18 +185,15 @@ export class Operations implements Operator {
     dryRun: boolean,
   ): Promise<DeadLetterView[]> {
     const done: DeadLetterView[] = [];
-    const shards = new Map<number, Redrive[]>();
+    const redrives: Redrive[] = [];
     for (const letter of letters) {
       const message = messageOf(letter);
-      if (message === null || shardOf(message.key, this.#options.shards) !== letter.place.shard) {
-        refused.push({ target: letter.place, why: UNREADABLE });
-        continue;
-      }
-      const known = shards.get(letter.place.shard) ?? [];
-      known.push({ letter, message });
-      shards.set(letter.place.shard, known);
+      const { shard } = letter.place;
+      if (message !== null && shardOf(message.key, this.#options.shards) === shard)
+        redrives.push({ shard, letter, message });
+      else refused.push({ target: letter.place, why: UNREADABLE });
     }
-    for (const [shard, all] of shards)
+    for (const [shard, all] of byShard(redrives))
       for (const page of pagesOf(all, this.#options.entryBytesMax))
         done.push(...(dryRun ? page.map(({ letter }) => letter) : await this.#append(shard, page, refused)));
     return done;
@@ -237,47 +234,20 @@ export class Operations implements Operator {
         return [];
     }
   }
-
-  /** O4 */
-  async #audited<Done, Target, Place>(
-    verb: string,
-    request: OperationRequest<unknown, unknown>,
-    run: () => Promise<OperationReport<Done, Target, Place>>,
-  ): Promise<OperationReport<Done, Target, Place>> {
-    const { log } = this.#options;
-    const { selection, dryRun, by } = request;
-    const meant =
-      selection.kind === "where" ? { where: whereText(selection.where) || "all" } : { named: selection.targets.length };
-    const fields = { verb, by, ...meant, dryRun };
-    try {
-      const report = await run();
-      const counts = { asked: report.done.length, refused: report.refused.length, hasMore: report.next !== null };
-      if (dryRun) log.debug({ ...fields, ...counts }, "an operator asked what a verb would do");
-      else log.info({ ...fields, ...counts }, "an operator's verb");
-      return report;
-    } catch (error) {
-      log.warn(
-        { ...fields, error: describeError(error) },
-        "an operator's verb ended early: some of it may have been done; the same can be asked again, twice changes nothing",
-      );
-      throw error;
-    }
-  }
 }
 
 interface Redrive {
+  readonly shard: number;
   readonly letter: DeadLetterView;
   readonly message: InboxMessage;
 }
 
-const OUT_NOT_AVAILABLE = "it is a reply, and redriving replies is not available in this version; it stays where it is";
 const UNREADABLE = "its bytes are no message that could run; it stays where it is";
 const CONVERSATION_FULL = "its conversation is at the bound of its waiting list; it stays where it is, try again later";
 const INBOX_FULL = "the inbox of its shard is full; it stays where it is, try again later";
 
 /** A halt that a verb can name. */
 const ONLY_HALTED = { kind: "text", field: "state", operator: "=", value: "halted" } as const;
-const ONLY_MESSAGES = { kind: "text", field: "direction", operator: "=", value: "in" } as const;
 
 function haltedTarget({ id, halt, sinceMs, why, waiting }: ConversationView): HaltedTarget[] {
   return halt === null

@@ -9,26 +9,29 @@
 import type { TreeNode } from "../../supervisors/tree.ts";
 import { CONVERSATION_STATES } from "../codec/open-codec.ts";
 import { NAME_PATTERN } from "../domain/ids.ts";
+import { LANE_STATES } from "../domain/lane.ts";
 import type { AdminAnswer, AdminRequest, AdminRoute } from "../ingress/admin-route.ts";
 import type { Problem } from "../ingress/problem.ts";
 import type { Readiness } from "../ingress/server.ts";
 import type { Counters } from "../metrics.ts";
 import type { StoreFacts } from "../store/shard-store.ts";
-import { detailJson, haltedJson, letterJson, shardJson, viewJson } from "./admin-json.ts";
+import { detailJson, haltedJson, laneJson, letterJson, shardJson, viewJson } from "./admin-json.ts";
 import type { ConversationView, Inspector, MemoryState, ShardView } from "./inspector.ts";
-import { isProblem, parseExpressions, parseRedrive, parseResolve } from "./operation-request.ts";
-import type { HaltVerb, Operator } from "./operator.ts";
+import { isProblem, parseExpressions, parseRedrive, parseResolve, parseResolveLanes } from "./operation-request.ts";
+import type { HaltVerb, LaneVerb, Operator } from "./operator.ts";
 import {
   deadLetterName,
+  laneToken,
   memoryToken,
   openToken,
   readDeadLetterPlace,
+  readLaneToken,
   readMemoryToken,
   readOpenToken,
   readStoredToken,
   storedToken,
 } from "./places.ts";
-import type { Condition, Where } from "./where.ts";
+import type { Condition, Where, WhereSubject } from "./where.ts";
 
 export interface AdminSources {
   readonly version: string;
@@ -60,9 +63,12 @@ export function adminRoutes(sources: AdminSources): readonly AdminRoute[] {
     { method: "GET", path: "/admin/tree", answer: async () => ({ json: sources.tree() }) },
     { method: "GET", path: "/admin/conversations", answer: (request) => conversations(inspector(), request) },
     { method: "GET", path: CONVERSATION_PATH, answer: (request) => conversation(inspector(), request) },
+    { method: "GET", path: "/admin/lanes", answer: (request) => lanes(inspector(), request) },
     { method: "GET", path: "/admin/dead-letters", answer: (request) => deadLetters(inspector(), request) },
     { method: "POST", path: "/admin/conversations/retry", answer: (request) => resolve("retry", operator(), request) },
     { method: "POST", path: "/admin/conversations/skip", answer: (request) => resolve("skip", operator(), request) },
+    { method: "POST", path: "/admin/lanes/retry", answer: (request) => resolveLanes("retry", operator(), request) },
+    { method: "POST", path: "/admin/lanes/skip", answer: (request) => resolveLanes("skip", operator(), request) },
     { method: "POST", path: "/admin/dead-letters/redrive", answer: (request) => redrive(operator(), request) },
   ];
 }
@@ -70,8 +76,8 @@ export function adminRoutes(sources: AdminSources): readonly AdminRoute[] {
 const CONVERSATION_PATH = "/admin/conversations/:bot/:channel/:conversation";
 const LIMIT_DEFAULT = 50;
 const LIMIT_MAX = 200;
-const LANE_STATES = ["lane-retrying", "lane-halted", "lane-closed"] as const;
-const LISTED_STATES: readonly MemoryState[] = [...CONVERSATION_STATES, ...LANE_STATES];
+const LANE_MEMORY_STATES = ["lane-retrying", "lane-halted", "lane-closed"] as const;
+const LISTED_STATES: readonly MemoryState[] = [...CONVERSATION_STATES, ...LANE_MEMORY_STATES];
 /** Where conversations are looked for. */
 const PLACES = ["index", "memory", "stored"] as const;
 type Place = (typeof PLACES)[number];
@@ -176,6 +182,25 @@ async function conversation(inspector: Inspector, { params, query }: AdminReques
   return { json: detailJson(detail, { state, payload }) };
 }
 
+async function lanes(inspector: Inspector, { query }: AdminRequest): Promise<AdminAnswer> {
+  const limit = readLimit(query.limit);
+  if (limit === null) return { problem: BAD_LIMIT };
+  const state = LANE_STATES.find((each) => each === query.state);
+  if (query.state !== undefined && state === undefined) return { problem: BAD_LANE_STATE };
+  const where = readNamed(query, "lanes");
+  if (isProblem(where)) return { problem: where };
+  const after = query.after === undefined ? undefined : readLaneToken(String(query.after));
+  if (after === null) return { problem: BAD_AFTER };
+  const page = await inspector.lanes(where, limit, after, state);
+  return {
+    json: {
+      lanes: page.items.map(laneJson),
+      counts: inspector.laneCounts(),
+      next: page.next === null ? null : laneToken(page.next),
+    },
+  };
+}
+
 async function deadLetters(inspector: Inspector, { query }: AdminRequest): Promise<AdminAnswer> {
   const limit = readLimit(query.limit);
   if (limit === null) return { problem: BAD_LIMIT };
@@ -213,6 +238,24 @@ async function resolve(verb: HaltVerb, operator: Operator, { body, by }: AdminRe
 }
 
 /** J3 */
+async function resolveLanes(verb: LaneVerb, operator: Operator, { body, by }: AdminRequest): Promise<AdminAnswer> {
+  const parsed = parseResolveLanes(body);
+  if (parsed.kind === "problem") return { problem: parsed.problem };
+  const { operation } = parsed;
+  const { done, refused, next } = await operator.resolveLanes({ ...operation, verb, by });
+  return {
+    json: {
+      verb,
+      dryRun: operation.dryRun,
+      count: done.length,
+      lanes: done.map(laneJson),
+      refused: refused.map(({ target, why }) => ({ ...target, why })),
+      next: next === null ? null : laneToken(next),
+    },
+  };
+}
+
+/** J3 */
 async function redrive(operator: Operator, { body, by }: AdminRequest): Promise<AdminAnswer> {
   const parsed = parseRedrive(body);
   if (parsed.kind === "problem") return { problem: parsed.problem };
@@ -243,6 +286,12 @@ const BAD_PLACE: Problem = {
 };
 const BAD_STATE: Problem = { status: 400, field: "state", detail: `state must be one of ${LISTED_STATES.join(", ")}` };
 
+const BAD_LANE_STATE: Problem = {
+  status: 400,
+  field: "state",
+  detail: `state must be one of ${LANE_STATES.join(", ")}`,
+};
+
 const badFrom = (detail: string): Problem => ({ status: 400, field: "from", detail });
 
 interface AskedList {
@@ -251,7 +300,23 @@ interface AskedList {
   readonly where: Where;
 }
 
-function readList({ bot, channel, state, where, from }: AdminRequest["query"]): AskedList | Problem {
+function readList(query: AdminRequest["query"]): AskedList | Problem {
+  const { state, from } = query;
+  const known = LISTED_STATES.find((each) => each === state);
+  if (state !== undefined && known === undefined) return BAD_STATE;
+  const where = readNamed(query, "conversations");
+  if (isProblem(where)) return where;
+  const place = PLACES.find((each) => each === (from ?? usualPlace(known, query.where !== undefined)));
+  if (place === undefined) return badFrom(`from must be one of ${PLACES.join(", ")}`);
+  const asked: AskedList = { from: place, state: known, where };
+  return problemOfPlace(asked) ?? asked;
+}
+
+/** Of `bot`, `channel` and `where`: all must hold. */
+function readNamed(
+  { bot, channel, where }: AdminRequest["query"],
+  subject: "conversations" | "lanes",
+): Where | Problem {
   const named: Condition[] = [];
   for (const [field, value] of Object.entries({ bot, channel })) {
     if (value === undefined) continue;
@@ -259,19 +324,13 @@ function readList({ bot, channel, state, where, from }: AdminRequest["query"]): 
       return { status: 400, field, detail: `${field} must be a name of lower case letters, digits and "-"` };
     named.push({ kind: "text", field, operator: "=", value });
   }
-  const known = LISTED_STATES.find((each) => each === state);
-  if (state !== undefined && known === undefined) return BAD_STATE;
-  const filter = readWhere(where, "conversations");
-  if (isProblem(filter)) return filter;
-  const place = PLACES.find((each) => each === (from ?? usualPlace(known, filter)));
-  if (place === undefined) return badFrom(`from must be one of ${PLACES.join(", ")}`);
-  const asked: AskedList = { from: place, state: known, where: [...named, ...filter] };
-  return problemOfPlace(asked) ?? asked;
+  const filter = readWhere(where, subject);
+  return isProblem(filter) ? filter : [...named, ...filter];
 }
 
-function usualPlace(state: MemoryState | undefined, where: Where): Place {
+function usualPlace(state: MemoryState | undefined, isFiltered: boolean): Place {
   if (state === "idle" || state?.startsWith("lane-")) return "memory";
-  return state === undefined && where.length === 0 ? "stored" : "index";
+  return state === undefined && !isFiltered ? "stored" : "index";
 }
 
 /** What a place does not know cannot be asked of it: it would answer that there is none. */
@@ -289,7 +348,7 @@ function withState(where: Where, state: MemoryState | undefined): Where {
 }
 
 /** A parameter that came twice is a list, and all of them must hold. */
-function readWhere(value: unknown, subject: "conversations" | "dead letters"): Where | Problem {
+function readWhere(value: unknown, subject: WhereSubject): Where | Problem {
   if (value === undefined) return [];
   const expressions = Array.isArray(value) ? value.map(String) : [String(value)];
   const parsed = parseExpressions(expressions, subject);

@@ -4,11 +4,13 @@
 //   J1. Payload (states, messages, replies, results of steps) is given only to whom asks for it.
 
 import { checkedState, type DecodedRecord } from "../codec/record-codec.ts";
+import type { LaneState } from "../domain/lane.ts";
 import { formatBorn, formatEntryId } from "../domain/position.ts";
 import type { OpenTurn, RecordExtra } from "../domain/record.ts";
 import { CodecError } from "../errors.ts";
 import { shardTag } from "../store/keys.ts";
-import type { ConversationDetail, ConversationView, DeadLetterView, ShardView } from "./inspector.ts";
+import type { ConversationDetail, ConversationView, DeadLetterView, LaneView, ShardView } from "./inspector.ts";
+import type { AccountView } from "./lane-view.ts";
 import type { HaltedTarget } from "./operator.ts";
 import { deadLetterName } from "./places.ts";
 
@@ -58,22 +60,64 @@ export function viewJson(view: ConversationView) {
     resident: view.isResident,
     mailboxDepth: view.mailboxDepth,
     undelivered: view.undelivered,
-    lane: view.lane && {
-      state: view.lane.state,
-      outSeq: view.lane.outSeq,
-      attempts: view.lane.attempts,
-      firstFailedAt: isoOf(view.lane.firstFailedAtMs),
-      nextAt: view.lane.state === "retrying" ? isoOf(view.lane.nextAtMs) : null,
-      reason: view.lane.reason,
-    },
+    lane: view.lane && laneStateJson(view.lane),
   };
 }
+
+const laneStateJson = ({ state, outSeq, attempts, firstFailedAtMs, nextAtMs, reason }: LaneState) => ({
+  state,
+  outSeq,
+  attempts,
+  firstFailedAt: state === "flowing" ? null : isoOf(firstFailedAtMs),
+  nextAt: state === "retrying" ? isoOf(nextAtMs) : null,
+  reason,
+});
+
+export function laneJson(lane: LaneView) {
+  const { bot, channel, conversation } = lane.id;
+  return {
+    bot,
+    channel,
+    conversation,
+    shard: shardName(lane.shard),
+    state: lane.state,
+    reason: lane.reason,
+    why: lane.why,
+    since: isoOf(lane.sinceMs),
+    nextAt: isoOf(lane.nextAtMs),
+    attempts: lane.attempts,
+    error: lane.lastError,
+    head: lane.head,
+    waiting: lane.waiting,
+    waitingBytes: lane.waitingBytes,
+    account: lane.account && accountJson(lane.account),
+  };
+}
+
+/** The same members as in a list, and what the list of lanes has besides. */
+const laneDetailJson = (lane: LaneView) => ({
+  state: lane.state,
+  outSeq: lane.head?.outSeq ?? null,
+  attempts: lane.attempts,
+  firstFailedAt: isoOf(lane.sinceMs),
+  nextAt: isoOf(lane.nextAtMs),
+  reason: lane.lastError,
+  halt: lane.reason,
+  why: lane.why,
+  head: lane.head,
+  waiting: lane.waiting,
+  waitingBytes: lane.waitingBytes,
+  account: lane.account && accountJson(lane.account),
+});
+
+const accountJson = ({ name, breaker, reopensAtMs }: AccountView) => ({ name, breaker, reopensAt: isoOf(reopensAtMs) });
 
 export function detailJson(detail: ConversationDetail, asked: Payloads) {
   const { record, recordBytes, idsBytes, waitingHead } = detail;
   const isRead = record !== null && typeof record !== "string";
   return {
     ...viewJson(detail),
+    lane: detail.laneView && laneDetailJson(detail.laneView),
     ...extraJson(isRead ? record.record.extra : null, asked),
     waitingHead: waitingHead.map((each) => waitingJson(each, asked)),
     record: isRead
@@ -145,11 +189,15 @@ function dataOf(json: string): unknown {
   return json === "" ? null : (JSON.parse(json) as unknown);
 }
 
-export function letterJson({ place, payload, atMs, ...letter }: DeadLetterView, asked: Pick<Payloads, "payload">) {
+export function letterJson(
+  { place, payload, atMs, expiresAtMs, ...letter }: DeadLetterView,
+  asked: Pick<Payloads, "payload">,
+) {
   return {
     position: deadLetterName(place),
     shard: shardName(place.shard),
     ...letter,
+    expiresAt: isoOf(expiresAtMs),
     at: isoOf(atMs ?? place.entry.ms),
     bytes: payload.length,
     ...(asked.payload && { payload: Buffer.from(payload).toString("base64") }), // J1

@@ -5,10 +5,12 @@ import type { LaneState } from "../codec/lane-codec.ts";
 import type { ConversationState } from "../codec/open-codec.ts";
 import type { DecodedRecord } from "../codec/record-codec.ts";
 import type { ConversationId } from "../domain/ids.ts";
+import type { LaneStateName } from "../domain/lane.ts";
 import type { InboxMessage } from "../domain/message.ts";
 import type { EntryId } from "../domain/position.ts";
 import type { HaltReason } from "../domain/record.ts";
 import type { Owner } from "../store/shard-store.ts";
+import { type LaneSituation, laneItem } from "./lane-view.ts";
 import type { OpenState } from "./open-counts.ts";
 import type { Where, WhereItem } from "./where.ts";
 
@@ -83,7 +85,15 @@ export interface HaltView {
   readonly name: string;
 }
 
+/** A lane that does not flow, or whose replies wait on its list. */
+export interface LaneView extends LaneSituation {
+  readonly id: ConversationId;
+  readonly shard: number;
+}
+
 export interface ConversationDetail extends ConversationView {
+  /** Of its lane; null while it flows and has no list. */
+  readonly laneView: LaneView | null;
   /** null if none is stored; a text says why a stored one cannot be read. */
   readonly record: DecodedRecord | string | null;
   readonly recordBytes: number;
@@ -92,7 +102,7 @@ export interface ConversationDetail extends ConversationView {
   readonly waitingHead: readonly { readonly id: number; readonly message: InboxMessage | null }[];
 }
 
-/** Of the index of the unfinished: where a step of the scan begins. */
+/** Of the index of the unfinished, or of that of lanes: where a step of the scan begins. */
 export interface OpenPlace {
   readonly shard: number;
   readonly cursor: string;
@@ -139,6 +149,16 @@ export interface Inspector {
    * @param after what the page before gave as `next`
    */
   inMemory(state: MemoryState | undefined, where: Where, limit: number, after?: string): Page<ConversationView, string>;
+  /** null if it flows and nothing of it waits on a list. */
+  lane(id: ConversationId): Promise<LaneView | null>;
+  /**
+   * Of all shards, those that do not flow or have a list, by steps of a scan like `open`.
+   * @param after what the page before gave as `next`; undefined for the first
+   * @param state undefined: any
+   */
+  lanes(where: Where, limit: number, after?: OpenPlace, state?: LaneStateName): Promise<Page<LaneView, OpenPlace>>;
+  /** Those in memory of the shards that this node owns; null if it owns none. */
+  laneCounts(): LaneCounts | null;
   /** Of all shards, by shard and position; a page ends early when much had to be read for it. */
   deadLetters(where: Where, limit: number, after?: DeadLetterPlace): Promise<Page<DeadLetterView, DeadLetterPlace>>;
 }
@@ -155,6 +175,9 @@ export function conversationItem(view: ConversationView, nowMs: number): WhereIt
     waiting: view.waiting,
   };
 }
+
+/** What a filter sees of a lane. */
+export const laneViewItem = (lane: LaneView, nowMs: number): WhereItem => ({ ...lane.id, ...laneItem(lane, nowMs) });
 
 /** What a filter sees of a dead letter. */
 export function deadLetterItem({ place, ...letter }: DeadLetterView, nowMs: number): WhereItem {

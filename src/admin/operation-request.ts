@@ -9,7 +9,7 @@ import { type ConversationId, ID_BYTES_MAX, NAME_PATTERN } from "../domain/ids.t
 import type { Problem } from "../ingress/problem.ts";
 import type { DeadLetterPlace, OpenPlace } from "./inspector.ts";
 import type { Selection } from "./operator.ts";
-import { readDeadLetterPlace, readOpenToken } from "./places.ts";
+import { readDeadLetterPlace, readLaneToken, readOpenToken } from "./places.ts";
 import { parseWhere, type Where, type WhereSubject } from "./where.ts";
 
 /** Named ones in one request. */
@@ -70,6 +70,13 @@ export function parseResolve(body: unknown): ParsedOperation<ConversationId, Ope
   const checked = resolveBody.safeParse(body);
   if (!checked.success) return refused(firstProblem(checked.error));
   return operationOf(checked.data, "conversations", (targets) => targets, readOpenToken);
+}
+
+/** Lanes are named by their conversations. */
+export function parseResolveLanes(body: unknown): ParsedOperation<ConversationId, OpenPlace> {
+  const checked = resolveBody.safeParse(body);
+  if (!checked.success) return refused(firstProblem(checked.error));
+  return operationOf(checked.data, "lanes", (targets) => targets, readLaneToken);
 }
 
 export function parseRedrive(body: unknown): ParsedOperation<DeadLetterPlace, DeadLetterPlace> {

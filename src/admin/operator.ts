@@ -1,9 +1,9 @@
-// Operator: the port through which an operator changes what conversations do. Everything goes through the inbox of a shard (R3), so
+// Operator: the port through which an operator changes what conversations and their lanes do. Everything goes through the inbox of a shard (R3), so
 // it needs no ownership, is handled in order, and done twice it changes nothing. actors/operations.ts keeps it.
 
 import type { ConversationId } from "../domain/ids.ts";
 import type { HaltReason } from "../domain/record.ts";
-import type { DeadLetterPlace, DeadLetterView, OpenPlace } from "./inspector.ts";
+import type { DeadLetterPlace, DeadLetterView, LaneView, OpenPlace } from "./inspector.ts";
 import type { Where } from "./where.ts";
 
 /** Which: named one by one, or all that a filter lets through, page by page. An empty filter is everything. */
@@ -28,6 +28,13 @@ export interface ResolveRequest extends OperationRequest<ConversationId, OpenPla
   readonly verb: HaltVerb;
 }
 
+export type LaneVerb = "retry" | "skip";
+
+export interface LaneResolveRequest extends OperationRequest<ConversationId, OpenPlace> {
+  /** `retry`: the reply at the head is sent once more, a closed lane opens. `skip`: it becomes a dead letter. */
+  readonly verb: LaneVerb;
+}
+
 export type RedriveRequest = OperationRequest<DeadLetterPlace, DeadLetterPlace>;
 
 export interface OperationReport<Done, Target, Place> {
@@ -50,9 +57,14 @@ export interface HaltedTarget {
   readonly waiting: number;
 }
 
-/** Both reject with a ColloquyError while the store is away: what was asked before may have been done, and may be asked again. */
+/** All reject with a ColloquyError while the store is away: what was asked before may have been done, and may be asked again. */
 export interface Operator {
   resolve(request: ResolveRequest): Promise<OperationReport<HaltedTarget, ConversationId, OpenPlace>>;
-  /** Messages among the dead letters enter the inbox again; each leaves the dead letters with the commit that decides it. */
+  /** What is done names the reply at the head that is meant; a later one of the lane is not. */
+  resolveLanes(request: LaneResolveRequest): Promise<OperationReport<LaneView, ConversationId, OpenPlace>>;
+  /**
+   * Messages among the dead letters enter the inbox again; each leaves the dead letters with the commit that decides it. Replies join
+   * the end of their lane; each leaves with the commit that puts it there.
+   */
   redrive(request: RedriveRequest): Promise<OperationReport<DeadLetterView, DeadLetterPlace, DeadLetterPlace>>;
 }

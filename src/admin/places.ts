@@ -4,8 +4,8 @@ import { formatEntryId, parseEntryId } from "../domain/position.ts";
 import { shardTag } from "../store/keys.ts";
 import type { DeadLetterPlace, OpenPlace } from "./inspector.ts";
 
-/** Of what is stored, of memory, of the index of the unfinished. */
-type Kind = "s" | "m" | "i";
+/** Of what is stored, of memory, of the index of the unfinished, of that of lanes. */
+type Kind = "s" | "m" | "i" | "l";
 
 const tokenOf = (kind: Kind, place: string): string => kind + Buffer.from(place).toString("base64url");
 
@@ -17,6 +17,7 @@ function placeIn(kind: Kind, token: string): string | null {
 export const storedToken = (cursor: string): string => tokenOf("s", cursor);
 export const memoryToken = (key: string): string => tokenOf("m", key);
 export const openToken = ({ shard, cursor }: OpenPlace): string => tokenOf("i", `${shard}:${cursor}`);
+export const laneToken = ({ shard, cursor }: OpenPlace): string => tokenOf("l", `${shard}:${cursor}`);
 
 /** Null for a token of another list, or of none. */
 export function readStoredToken(token: string): string | null {
@@ -26,8 +27,11 @@ export function readStoredToken(token: string): string | null {
 
 export const readMemoryToken = (token: string): string | null => placeIn("m", token);
 
-export function readOpenToken(token: string): OpenPlace | null {
-  const [, shard, cursor] = /^(\d{1,3}):(.{1,4096})$/s.exec(placeIn("i", token) ?? "") ?? [];
+export const readOpenToken = (token: string): OpenPlace | null => scanPlaceIn("i", token);
+export const readLaneToken = (token: string): OpenPlace | null => scanPlaceIn("l", token);
+
+function scanPlaceIn(kind: "i" | "l", token: string): OpenPlace | null {
+  const [, shard, cursor] = /^(\d{1,3}):(.{1,4096})$/s.exec(placeIn(kind, token) ?? "") ?? [];
   return shard === undefined ? null : { shard: Number(shard), cursor: cursor! };
 }
 

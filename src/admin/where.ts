@@ -15,7 +15,9 @@ import { CONVERSATION_STATES } from "../codec/open-codec.ts";
 import { nearest } from "../config-problems.ts";
 import { durationMs } from "../domain/duration.ts";
 import { NAME_PATTERN } from "../domain/ids.ts";
+import { LANE_STATES } from "../domain/lane.ts";
 import { HALT_REASONS } from "../domain/record.ts";
+import { LANE_REASONS } from "./lane-view.ts";
 
 const TEXT_OPERATORS = ["=", "!=", "^=", "~"] as const;
 const NUMBER_OPERATORS = ["=", "!=", ">", ">=", "<", "<="] as const;
@@ -35,8 +37,8 @@ export type Condition =
 /** All of them must hold; none means everything. */
 export type Where = readonly Condition[];
 
-/** What is selected from: the index of the unfinished, or the dead letters. */
-export type WhereSubject = "conversations" | "dead letters";
+/** What is selected from: the index of the unfinished, that of lanes, or the dead letters. */
+export type WhereSubject = "conversations" | "lanes" | "dead letters";
 
 /** A member that is null or undefined meets no condition but `!=`. Ages are ms. */
 export type WhereItem = Readonly<Record<string, string | number | null | undefined>>;
@@ -66,6 +68,18 @@ const FIELDS: Readonly<Record<WhereSubject, Readonly<Record<string, Field>>>> = 
     since: { kind: "age" },
     attempts: { kind: "number" },
     waiting: { kind: "number" },
+  },
+  lanes: {
+    bot: { kind: "name" },
+    channel: { kind: "name" },
+    conversation: ID,
+    state: { kind: "words", words: LANE_STATES },
+    reason: { kind: "words", words: LANE_REASONS },
+    error: { kind: "text", operators: ["~"] },
+    since: { kind: "age" },
+    attempts: { kind: "number" },
+    waiting: { kind: "number" },
+    born: { kind: "text", operators: ["=", "!="] },
   },
   "dead letters": {
     bot: { kind: "name" },

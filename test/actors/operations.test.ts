@@ -275,7 +275,7 @@ describe("redrive", () => {
   });
 
   test("what cannot come back stays where it is, and why is said", async () => {
-    const out = letter("c1", { direction: "out", outSeq: 1 });
+    const out = letter("c1", { direction: "out", born: null, outSeq: 1 });
     const raw = letter("c2", { body: Buffer.from("rotten").toString("base64"), reason: "checksum" });
     const foreign = letter("c3", { body: Buffer.alloc(100, 7).toString("base64") });
     const gone = { shard: 0, entry: { ms: 5, seq: 0 } };
@@ -284,7 +284,7 @@ describe("redrive", () => {
     expect(done).toEqual([]);
     const why = (place: { shard: number; entry: { ms: number; seq: number } }) =>
       refused.find(({ target }) => target.shard === place.shard && target.entry === place.entry)?.why;
-    expect(why(out)).toContain("not available in this version");
+    expect(why(out)).toContain("no reply that could be sent");
     expect(why(raw)).toContain("no message that could run");
     expect(why(foreign)).toContain("no message that could run");
     expect(why(gone)).toContain("no such dead letter");
@@ -292,9 +292,9 @@ describe("redrive", () => {
     expect(messages()).toEqual([]);
   });
 
-  test("a filter takes messages only, by reason, age and error, and a dry run takes none", async () => {
+  test("a filter takes them by reason, age and error, what cannot be read is none of them, and a dry run takes none", async () => {
     letter("c1", { reason: "late" });
-    letter("c2", { direction: "out", reason: "late" });
+    letter("c2", { direction: "sideways", reason: "late" });
     letter("c3", { reason: "poison", error: "Timeout of the CRM" });
     const selection = { kind: "where", where: where("reason=late,age>1m", "dead letters") } as const;
     expect((await redrive(selection, true)).done.map(({ conversation }) => conversation)).toEqual(["c1"]);

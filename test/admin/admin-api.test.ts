@@ -362,7 +362,15 @@ describe("GET /admin/conversations/<bot>/<channel>/<conversation>", () => {
     const later = (await get("/admin/conversations/demo/test/later")).json;
     expect(later).toMatchObject({
       undelivered: { replies: 1 },
-      lane: { state: "retrying", attempts: 1, reason: "503" },
+      lane: {
+        state: "retrying",
+        outSeq: 1,
+        attempts: 1,
+        reason: "503",
+        why: "503, 1 attempt",
+        head: { name: expect.stringMatching(/^[\da-z]+-[\da-z]+-0\.1$/), part: null },
+        waiting: 1,
+      },
     });
     expect(Date.parse(later.lane.nextAt) - Date.parse(later.lane.firstFailedAt)).toBeGreaterThanOrEqual(3_600_000);
     const refused = (await get("/admin/conversations/demo/test/refused")).json;
@@ -408,6 +416,80 @@ describe("GET /admin/conversations/<bot>/<channel>/<conversation>", () => {
   });
 });
 
+describe("GET /admin/lanes", () => {
+  test("lists those that do not flow, with what each waits for, and counts those in memory", async () => {
+    const { status, json } = await get("/admin/lanes?limit=200");
+    expect(status).toBe(200);
+    expect(json.next).toBeNull();
+    expect(json.counts).toMatchObject({ retrying: 1, halted: 1, closed: 1, flowing: expect.any(Number) });
+    const lanes = new Map<string, Json>(json.lanes.map((lane: Json) => [lane.conversation, lane]));
+    expect([...lanes.keys()].sort()).toEqual(["gone", "later", "refused"]);
+    const later = lanes.get("later")!;
+    expect(later).toEqual({
+      bot: "demo",
+      channel: "test",
+      conversation: "later",
+      shard: expect.stringMatching(/^shard-0[01]$/),
+      state: "retrying",
+      reason: null,
+      why: "503, 1 attempt",
+      since: expect.any(String),
+      nextAt: expect.any(String),
+      attempts: 1,
+      error: "503",
+      head: { name: `${later.head.born}.1`, born: expect.any(String), outSeq: 1, part: null },
+      waiting: 1,
+      waitingBytes: `${SECRET_TEXT} hello`.length,
+      account: null,
+    });
+    expect(Date.parse(later.nextAt) - Date.parse(later.since)).toBeGreaterThanOrEqual(3_600_000);
+    expect(lanes.get("refused")).toMatchObject({ state: "halted", waiting: 2, nextAt: null, error: "400" });
+    expect(lanes.get("gone")).toMatchObject({ state: "closed", reason: "gone", waiting: 0 });
+  });
+
+  test.each([
+    ["state=halted", ["refused"]],
+    ["state=flowing", []],
+    ["where=state!=closed,waiting>1", ["refused"]],
+    ["where=reason=gone", ["gone"]],
+    ["where=error~503&where=since<1h", ["later"]],
+    ["bot=demo&channel=test&state=retrying", ["later"]],
+    ["bot=other", []],
+  ])("%s narrows the list", async (query, expected) => {
+    const listed = await all(`/admin/lanes?limit=1&${query}`, "lanes");
+    expect(listed.map(({ conversation }) => conversation)).toEqual(expected);
+  });
+
+  test("a node that stands by lists the same, but for what only memory knows", async () => {
+    const other = new TestNode({ environment, data, node: "n2", bot, channel, config: { shards: 2 } });
+    await environment.until(() => other.notReady?.startsWith("standing by") ?? false, 5_000, "standby");
+    const { json } = await get("/admin/lanes", { ...sources, inspector: () => other.ownership.inspection });
+    expect(json.counts).toBeNull();
+    const states = json.lanes.map(({ conversation, state, waiting }: Json) => [conversation, state, waiting]);
+    expect(states.sort()).toEqual([
+      ["gone", "closed", 0],
+      ["later", "retrying", 0],
+      ["refused", "halted", 0],
+    ]);
+    other.dispose();
+  });
+
+  test.each([
+    ["limit=0", "limit"],
+    ["state=lane-halted", "state"],
+    ["state=held", "state"],
+    ["bot=A*", "bot"],
+    ["channel=", "channel"],
+    ["after=x", "after"],
+    ["after=iMDow", "after"],
+    ["where=reason=poison", "where"],
+    ["where=halt=gone", "where"],
+    ["where=", "where"],
+  ])("%s is 400 and names the field", async (query, field) => {
+    expect(await get(`/admin/lanes?${query}`)).toMatchObject({ status: 400, json: { field } });
+  });
+});
+
 describe("GET /admin/dead-letters", () => {
   test("lists them by position, page by page, and payload only when asked", async () => {
     const listed = await all("/admin/dead-letters?limit=2", "deadLetters");
@@ -424,6 +506,9 @@ describe("GET /admin/dead-letters", () => {
       botVersion: null,
       born: expect.any(String),
       outSeq: 1,
+      part: null,
+      parts: null,
+      expiresAt: null,
       reason: "410",
       attempts: null,
       error: null,
@@ -487,12 +572,14 @@ describe("verbs", () => {
 
   test("redrive says of each dead letter what becomes of it, and shows no payload", async () => {
     const all = (await post("/admin/dead-letters/redrive", { all: true, dryRun: true })).json;
-    expect(all).toMatchObject({ verb: "redrive", count: 0, refused: [], next: null }); // those that there are, are replies
-    const [letter] = (await get("/admin/dead-letters?limit=1")).json.deadLetters;
-    const named = (await post("/admin/dead-letters/redrive", { targets: [letter.position] })).json;
+    expect(all).toMatchObject({ verb: "redrive", count: 5, refused: [], next: null });
+    expect(all.deadLetters[0]).toMatchObject({ direction: "out", conversation: "gone", outSeq: 1 });
+    const named = (
+      await post("/admin/dead-letters/redrive", { targets: [all.deadLetters[0].position, "00:5-0"], dryRun: true })
+    ).json;
     expect(named).toMatchObject({
-      count: 0,
-      refused: [{ position: letter.position, why: expect.stringContaining("not available in this version") }],
+      count: 1,
+      refused: [{ position: "00:5-0", why: expect.stringContaining("no such dead letter") }],
     });
   });
 
@@ -535,6 +622,7 @@ test("J1: nothing but what is asked for by name shows a word of a message, reply
     "/admin/conversations?limit=200&state=idle",
     "/admin/conversations?limit=200&from=index",
     "/admin/conversations/demo/test/c1",
+    "/admin/lanes?limit=200",
     "/admin/dead-letters?limit=200",
   ];
   for (const path of paths) {

@@ -50,6 +50,18 @@ const CONDITION: Readonly<Record<WhereSubject, fc.Arbitrary<Condition>>> = {
     number("attempts"),
     number("waiting"),
   ),
+  lanes: fc.oneof(
+    text("bot", equal, name),
+    text("channel", equal, name),
+    text("conversation", textOperator, anyText),
+    text("state", equal, fc.constantFrom("flowing", "retrying", "halted", "closed")),
+    text("reason", equal, fc.constantFrom("terminal", "exhausted", "unclear", "full", "gone")),
+    text("error", fc.constant("~"), anyText),
+    text("born", equal, anyText),
+    age("since"),
+    number("attempts"),
+    number("waiting"),
+  ),
   "dead letters": fc.oneof(
     text("bot", equal, name),
     text("channel", equal, name),
@@ -61,7 +73,7 @@ const CONDITION: Readonly<Record<WhereSubject, fc.Arbitrary<Condition>>> = {
     number("attempts"),
   ),
 };
-const subject = fc.constantFrom<WhereSubject>("conversations", "dead letters");
+const subject = fc.constantFrom<WhereSubject>("conversations", "lanes", "dead letters");
 const whereOf = (of: WhereSubject) => fc.array(CONDITION[of], { minLength: 1, maxLength: 5 });
 
 const item: fc.Arbitrary<WhereItem> = fc.record(

@@ -335,6 +335,16 @@ describe("dead letters of messages", () => {
     },
   );
 
+  test("a reply says which one it is, which part, until when it was good, and how its last attempt ended", () => {
+    const fields = { direction: "out", bot: "b", channel: "c", conversation: "x", born: "k0-0-0", outSeq: 3 };
+    const more = { part: 2, parts: 3, expiresAtMs: 9, reason: "expired", error: "HTTP 503", attempts: 4, atMs: 7 };
+    const letter = decodeDeadLetter(Buffer.from(JSON.stringify({ ...fields, ...more, body: "aGk=" })));
+    expect(letter).toMatchObject({ ...fields, ...more });
+    expect(Buffer.from(letter.payload).toString()).toBe("hi");
+    const whole = decodeDeadLetter(Buffer.from(JSON.stringify({ ...fields, reason: "410", atMs: 7, body: "" })));
+    expect(whole).toMatchObject({ part: null, parts: null, expiresAtMs: null, error: null, attempts: null });
+  });
+
   test.prop([fc.uint8Array({ maxLength: 100 })])("what cannot be read is kept as it is", (bytes) => {
     const id = { bot: "b", channel: "c", conversation: "x" };
     const letter = decodeDeadLetter(encodeUnreadable(id, bytes, 7));

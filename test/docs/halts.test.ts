@@ -30,7 +30,10 @@ test("its conditions are understood, of the kinds that it says, and all fields h
       .split("\n\n")[0]!
       .matchAll(/^\| (`.+?) \| (.+?) \| (.+?) \|$/gm),
   ];
-  const named: Record<WhereSubject, Set<string>> = { conversations: new Set(), "dead letters": new Set() };
+  const named: Record<Exclude<WhereSubject, "lanes">, Set<string>> = {
+    conversations: new Set(),
+    "dead letters": new Set(),
+  };
   for (const [, conditions, ofConversations, ofLetters] of rows) {
     for (const condition of codes(conditions!)) {
       for (const [subject, about] of [

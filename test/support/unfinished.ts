@@ -1,9 +1,17 @@
-// Unfinished: what halted conversations and dead letters leave in a memory store, written there by hand.
+// Unfinished: what halted conversations, lanes that stand and dead letters leave in a memory store, written there by hand.
 
+import type { StoredLane } from "../../src/admin/lane-view.ts";
 import { decodeInboxEntry, encodeWaiting, InboxBatch } from "../../src/codec/inbox-codec.ts";
+import { encodeLaneState } from "../../src/codec/lane-codec.ts";
 import { encodeOpenEntry, type OpenEntry } from "../../src/codec/open-codec.ts";
 import { type ConversationId, conversationKey, shardOf } from "../../src/domain/ids.ts";
-import type { ControlMessage, InboxEntry, InboxMessage, MailboxMessage } from "../../src/domain/message.ts";
+import type {
+  ControlMessage,
+  InboxEntry,
+  InboxMessage,
+  LaneControlMessage,
+  MailboxMessage,
+} from "../../src/domain/message.ts";
 import type { EntryId } from "../../src/domain/position.ts";
 import { formatBorn, formatEntryId } from "../../src/domain/position.ts";
 import type { MemoryData, MemoryShard } from "../../src/store/memory-store.ts";
@@ -81,6 +89,56 @@ export function inboxOf(data: MemoryData, shard: number): readonly (readonly Mai
   return data.shard(shard).inbox.entries.map(({ bytes }) => {
     const copy = Buffer.from(bytes);
     return decodeInboxEntry(copy, entryOf(copy), NO_KEY).messages;
+  });
+}
+
+/** What is stored of a lane. */
+export function addLane(data: MemoryData, shards: number, id: ConversationId, state: StoredLane): void {
+  shardIn(data, id, shards).data.lanes.set(conversationKey(id), encodeLaneState(state));
+}
+
+export const LANE_HALTED: StoredLane = {
+  state: "halted",
+  born: "k0-0-0",
+  outSeq: 4,
+  attempts: 2,
+  firstFailedAtMs: 1_600_000_000_000,
+  nextAtMs: 1_600_000_000_000,
+  reason: "HTTP 400",
+  halt: "terminal",
+  list: { nextId: 8, count: 7, bytes: 700 },
+};
+
+/** A dead letter out, as a lane writes it. @returns its entry id */
+export function addDeadReply(
+  data: MemoryData,
+  shards: number,
+  id: ConversationId,
+  fields: Readonly<Record<string, unknown>> = {},
+  nowMs: number = 1_600_000_000_000,
+): { readonly shard: number; readonly entry: EntryId; readonly name: string } {
+  const { shard, data: of } = shardIn(data, id, shards);
+  const letter = {
+    direction: "out",
+    ...id,
+    born: "k0-0-0",
+    outSeq: 4,
+    reason: "terminal",
+    error: "HTTP 400",
+    attempts: 1,
+    atMs: nowMs,
+    body: Buffer.from("wire bytes").toString("base64"),
+    ...fields,
+  };
+  const entry = of.dead.add(Buffer.from(JSON.stringify(letter)), nowMs);
+  return { shard, entry, name: `${String(shard).padStart(2, "0")}:${formatEntryId(entry)}` };
+}
+
+/** What lanes were asked for, entry by entry of one inbox. */
+export function laneControlsOf(data: MemoryData, shard: number): readonly (readonly LaneControlMessage[])[] {
+  return data.shard(shard).inbox.entries.map(({ bytes }) => {
+    const copy = Buffer.from(bytes);
+    return decodeInboxEntry(copy, entryOf(copy), NO_KEY).laneControls;
   });
 }
 
