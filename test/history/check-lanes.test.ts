@@ -82,13 +82,13 @@ describe("a history that keeps every rule", () => {
     const report = checkLanes(kept());
     expect(report.violations).toEqual([]);
     expect(report).toMatchObject({ replies: 6, attempts: 12, ambiguous: 3, unacknowledged: 1 });
-    expect(report.duplicates.map(({ key, cause }) => [key, cause])).toEqual([
-      [keyOf("c1", 2), "ambiguous (reset-taken)"],
-      [keyOf("c1", 3), "ambiguous (hang)"],
-      [keyOf("c1", 4), "unacknowledged at runtime kill 1 (ok, 200)"],
+    expect(report.duplicates.map(({ reply, cause }) => [reply, cause])).toEqual([
+      ["c1 2", "ambiguous (reset-taken)"],
+      ["c1 3", "ambiguous (hang)"],
+      ["c1 4", "unacknowledged at runtime kill 1 (200)"],
     ]);
     const text = formatLanes(report);
-    for (const { key, cause } of report.duplicates) expect(text).toContain(`${key}: ${cause}`);
+    for (const { reply, cause } of report.duplicates) expect(text).toContain(`${cause}: ${reply} after `);
   });
 
   test("an answer that came late, and one to a runtime that stood still, may be missed", () => {

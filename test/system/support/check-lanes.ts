@@ -65,7 +65,8 @@ export interface LaneViolation {
 
 /** A reply that was accepted again. */
 export interface Duplicate {
-  readonly key: string;
+  /** `<conversation> <sequence>` */
+  readonly reply: string;
   readonly cause: string;
   readonly firstUs: number;
   readonly againUs: number;
@@ -125,9 +126,7 @@ export function checkLanes(history: LaneHistory): LaneReport {
 export function formatLanes(report: LaneReport, shown = 5): string {
   const { violations, duplicates, replies, attempts, ambiguous, unacknowledged } = report;
   const figures = `${replies} replies, ${attempts} attempts, ${ambiguous} ambiguous, ${unacknowledged} accepted and unacknowledged at kills, ${duplicates.length} accepted again`;
-  const again = duplicates.map(({ key, cause, firstUs, againUs }) => {
-    return `  accepted again after ${((againUs - firstUs) / 1_000).toFixed(0)} ms: ${key}: ${cause}`;
-  });
+  const again = [...byCause(duplicates)].map(([cause, names]) => `  accepted again, ${cause}: ${names.join(", ")}`);
   const broken = violations.slice(0, shown).flatMap(({ rule, detail, slice }) => {
     return [
       `${rule}: ${detail}`,
@@ -135,6 +134,18 @@ export function formatLanes(report: LaneReport, shown = 5): string {
     ];
   });
   return [figures, ...again, `${violations.length} violations`, ...broken].join("\n");
+}
+
+/** Which replies were accepted again, `<conversation> <sequence> after <ms>`, by cause. */
+function byCause(duplicates: readonly Duplicate[]): Map<string, string[]> {
+  const causes = new Map<string, string[]>();
+  for (const { cause, reply, firstUs, againUs } of duplicates) {
+    const name = `${reply} after ${((againUs - firstUs) / 1_000).toFixed(0)} ms`;
+    const names = causes.get(cause);
+    if (names) names.push(name);
+    else causes.set(cause, [name]);
+  }
+  return causes;
 }
 
 interface Lane {
@@ -231,15 +242,15 @@ function* acceptedAgain(
   for (let i = 1; i < accepted.length; i += 1) {
     const [former, next] = [accepted[i - 1]!, accepted[i]!];
     const cause = whyAgain(former, next, history);
-    const { key } = next;
-    if (cause !== null) yield { key, cause, firstUs: former.receivedUs, againUs: next.receivedUs };
-    else yield { rule: "duplicate", detail: `${key} was accepted again without a cause`, slice: [former, next] };
+    const reply = `${next.conversation} ${next.sequence}`;
+    if (cause !== null) yield { reply, cause, firstUs: former.receivedUs, againUs: next.receivedUs };
+    else yield { rule: "duplicate", detail: `${next.key} was accepted again without a cause`, slice: [former, next] };
   }
 }
 
 function whyAgain(former: ProviderAttempt, next: ProviderAttempt, history: LaneHistory): string | null {
   const kill = history.kills.findIndex((each) => isBetween(each, former, next) && each.unacknowledged.has(next.key));
-  if (kill >= 0) return `unacknowledged at runtime kill ${kill + 1} (${former.gave}, ${former.status})`;
+  if (kill >= 0) return `unacknowledged at runtime kill ${kill + 1} (${former.status || "no answer"})`;
   const why = whyAmbiguous(former, history);
   return why === null ? null : `ambiguous (${why})`;
 }
