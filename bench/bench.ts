@@ -14,7 +14,9 @@ import { conversationKey, shardOf } from "../src/domain/ids.ts";
 import type { Channel } from "../src/index.ts";
 import { embeddedSocketPath } from "../src/store/embedded-redis.ts";
 import { shardKeys } from "../src/store/keys.ts";
-import { crashingBot, foldBot, foldReply, haltingBot, nextFold } from "./fold-bot.ts";
+import { CONCURRENCY, DeadProvider } from "./dead-provider.ts";
+import { crashingBot, echoBot, foldBot, foldReply, haltingBot, nextFold } from "./fold-bot.ts";
+import { atRest, REPLIES_EACH, type RestResult, untilBlocked } from "./lanes.ts";
 
 interface BenchOptions {
   readonly messages: number;
@@ -31,6 +33,10 @@ interface BenchOptions {
   readonly halted: number;
   /** The same but for halting: they handle what they were sent, and then rest. */
   readonly idle: number;
+  /** Lanes of another channel whose provider is dead, blocked before the clock runs. */
+  readonly blocked: number;
+  /** The same with a provider that took what they had to say. */
+  readonly drained: number;
 }
 
 interface BenchResult extends BenchOptions {
@@ -219,15 +225,17 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
   const dataDir = mkdtempSync(join(tmpdir(), "colloquy-bench-"));
   const ends = new Ends(options);
   const { shards, durability } = options;
-  const bots = [foldBot, crashingBot, haltingBot];
-  const logLevel = options.halted > 0 ? "fatal" : options.crashing > 0 ? "error" : "warn";
-  const app = createApp({ bots, channels: [ends], port: 0, dataDir, shards, durability, logLevel });
+  const provider = new DeadProvider();
+  const bots = [foldBot, crashingBot, haltingBot, echoBot];
+  const logLevel = options.halted + options.blocked > 0 ? "fatal" : options.crashing > 0 ? "error" : "warn";
+  const app = createApp({ bots, channels: [ends, provider], port: 0, dataDir, shards, durability, logLevel });
   try {
     const info = await app.start();
     if (!info.ready) throw new Error("the runtime did not become ready");
     const redis = new Redis({ path: embeddedSocketPath(dataDir), maxRetriesPerRequest: 1 });
     await ends.sendToOthers();
     await untilSettled(info.url, redis, options);
+    await addLanes(provider, redis, options);
     const before = await redisFigures(redis);
     const cpuBefore = process.cpuUsage();
     const crashes = setInterval(() => void ends.sendToCrashing(), CRASH_EVERY_MS);
@@ -238,6 +246,7 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
     const after = await redisFigures(redis);
     await ends.checkFinalStates(redis);
     await untilSettled(info.url, redis, options);
+    if (options.blocked > 0) await drain(provider, options.blocked);
     redis.disconnect();
     const messagesPerSecond = Math.round((options.messages / elapsedMs) * 1000);
     return {
@@ -256,6 +265,25 @@ async function measure(options: BenchOptions): Promise<BenchResult> {
     await app.stop();
     rmSync(dataDir, { recursive: true, force: true });
   }
+}
+
+/** Lanes that are blocked, or have said what they had to say, before the clock runs. */
+async function addLanes(
+  provider: DeadProvider,
+  redis: Redis,
+  { blocked, drained, shards }: BenchOptions,
+): Promise<void> {
+  provider.isDead = blocked > 0;
+  await provider.block(Math.max(blocked, drained), REPLIES_EACH);
+  if (blocked > 0) await untilBlocked(redis, { blocked, shards });
+  else await provider.drain(drained * REPLIES_EACH);
+}
+
+/** Nothing of them came while it was dead, and all of it does when it is back. */
+async function drain(provider: DeadProvider, blocked: number): Promise<void> {
+  await provider.drain(blocked * REPLIES_EACH);
+  const { inFlightMax } = provider;
+  if (inFlightMax > CONCURRENCY) throw new Error(`${inFlightMax} attempts were in flight, more than ${CONCURRENCY}`);
 }
 
 /** As many are halted as should be, and neither what they were sent nor anything else stands in the inbox. */
@@ -345,13 +373,27 @@ interface Pairs extends BenchOptions {
 }
 
 interface Wanted {
-  readonly mode: "throughput" | "isolation" | "halted";
+  readonly mode: "throughput" | "isolation" | "halted" | "lanes";
   readonly options: BenchOptions;
   /** For the mode of that name. */
   readonly halted: number;
+  /** For the mode `lanes`, as is `seconds`. */
+  readonly blocked: number;
+  readonly seconds: number;
   readonly runs: number;
   readonly json: boolean;
 }
+
+type WholeFlag =
+  | "messages"
+  | "conversations"
+  | "window"
+  | "shards"
+  | "batch"
+  | "runs"
+  | "halted"
+  | "blocked"
+  | "seconds";
 
 function readOptions(): Wanted {
   const { values } = parseArgs({
@@ -365,27 +407,33 @@ function readOptions(): Wanted {
       runs: { type: "string", default: "1" },
       mode: { type: "string", default: "throughput" },
       halted: { type: "string", default: "10000" },
+      blocked: { type: "string", default: "10000" },
+      seconds: { type: "string", default: "60" },
       json: { type: "boolean", default: false },
     },
   });
-  const whole = (name: "messages" | "conversations" | "window" | "shards" | "batch" | "runs" | "halted"): number => {
+  const whole = (name: WholeFlag): number => {
     const value = Number(values[name]);
     if (!Number.isSafeInteger(value) || value < 1)
       throw new RangeError(`--${name} takes a whole number from 1, not ${values[name]}`);
     return value;
   };
   const { durability, mode } = values;
-  if (mode !== "throughput" && mode !== "isolation" && mode !== "halted")
-    throw new RangeError("--mode takes throughput, isolation or halted");
+  if (mode !== "throughput" && mode !== "isolation" && mode !== "halted" && mode !== "lanes")
+    throw new RangeError("--mode takes throughput, isolation, halted or lanes");
   if (durability !== "always" && durability !== "everysec" && durability !== "none")
     throw new RangeError("--durability takes always, everysec or none");
   return {
     mode,
     halted: whole("halted"),
+    blocked: whole("blocked"),
+    seconds: whole("seconds"),
     options: {
       crashing: 0,
       halted: 0,
       idle: 0,
+      blocked: 0,
+      drained: 0,
       messages: whole("messages"),
       conversations: whole("conversations"),
       window: whole("window"),
@@ -399,11 +447,19 @@ function readOptions(): Wanted {
 }
 
 async function main(): Promise<void> {
-  const { mode, options, halted, runs, json } = readOptions();
+  const { mode, options, halted, blocked, seconds, runs, json } = readOptions();
   if (mode !== "throughput") {
-    const others: Others =
-      mode === "isolation" ? { alone: {}, beside: { crashing: 1 } } : { alone: { idle: halted }, beside: { halted } };
-    const result = await inPairs(options, others, runs);
+    let rest: { readonly atRest: RestResult } | null = null;
+    if (mode === "lanes") {
+      rest = { atRest: await atRest({ blocked, seconds, shards: options.shards, durability: options.durability }) };
+      console.error(`${blocked} lanes blocked for ${seconds} s: ${JSON.stringify(rest.atRest)}`);
+    }
+    const others: Readonly<Record<typeof mode, Others>> = {
+      isolation: { alone: {}, beside: { crashing: 1 } },
+      halted: { alone: { idle: halted }, beside: { halted } },
+      lanes: { alone: { drained: blocked }, beside: { blocked } },
+    };
+    const result = { ...(await inPairs(options, others[mode], runs)), ...rest };
     console.log(json ? JSON.stringify(result) : result);
     return;
   }

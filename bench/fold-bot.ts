@@ -48,3 +48,14 @@ export const haltingBot = defineBot<null>({
     return state;
   },
 });
+
+/** Answers each message. */
+export const echoBot = defineBot<null>({
+  name: "echo",
+  version: 1,
+  initialState: () => null,
+  onMessage(state, message, ctx) {
+    ctx.reply(message.text);
+    return state;
+  },
+});

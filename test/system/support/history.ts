@@ -11,6 +11,8 @@ import type {
   SentMessage,
 } from "../../../src/verify/history.ts";
 
+import type { ProviderAttempt } from "./provider-log.ts";
+
 export type {
   DeliveryAttempt,
   History,
@@ -30,7 +32,7 @@ export class HistoryWriter {
     this.#file = openSync(path, "a");
   }
 
-  write(line: ClientLine | Fault): void {
+  write(line: ClientLine | Fault | ProviderAttempt): void {
     writeSync(this.#file, `${JSON.stringify(line)}\n`);
   }
 

@@ -21,6 +21,8 @@ export interface RuntimeOptions {
   readonly redis?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** What node runs instead of `colloquy start`, a program that serves the port and the folder; bot and flags are its own. */
+  readonly program?: readonly string[];
 }
 
 /** How a process ended. */
@@ -33,6 +35,13 @@ export interface Answer {
   readonly status: number;
   readonly headers: Headers;
   readonly text: string;
+}
+
+function startArguments(options: RuntimeOptions): string[] {
+  const args = [MAIN, "start", options.bot ?? FOLD_BOT, "--port", String(options.port), "--data", options.data];
+  if (options.deliverTo !== undefined) args.push("--deliver-to", options.deliverTo);
+  if (options.redis !== undefined) args.push("--redis", options.redis);
+  return [...args, ...(options.args ?? [])];
 }
 
 export class RuntimeProcess {
@@ -48,10 +57,7 @@ export class RuntimeProcess {
   constructor(arena: Arena, options: RuntimeOptions) {
     if (!existsSync(MAIN)) throw new Error(`${MAIN} is not there; type: npm run build`);
     const name = options.name ?? "runtime";
-    const args = [MAIN, "start", options.bot ?? FOLD_BOT, "--port", String(options.port), "--data", options.data];
-    if (options.deliverTo !== undefined) args.push("--deliver-to", options.deliverTo);
-    if (options.redis !== undefined) args.push("--redis", options.redis);
-    args.push(...(options.args ?? []));
+    const args = options.program ?? startArguments(options);
     const env = options.env ?? {};
     this.#options = options;
     this.#child = arena.spawn(process.execPath, args, { name, env });
@@ -89,9 +95,9 @@ export class RuntimeProcess {
     return this.#fetch(path, {});
   }
 
-  /** Posts to the http channel of the fold bot, or of `bot`. */
-  post(body: unknown, bot = "fold"): Promise<Answer> {
-    return this.#fetch(`/channels/http/${bot}`, {
+  /** Posts to the http channel of the fold bot, or of `bot`, or to another channel. */
+  post(body: unknown, bot = "fold", channel = "http"): Promise<Answer> {
+    return this.#fetch(`/channels/${channel}/${bot}`, {
       method: "POST",
       headers: { "content-type": "application/json" },
       body: typeof body === "string" ? body : JSON.stringify(body),

@@ -21,6 +21,30 @@ const DEDUPE_MS = 600_000;
 const DEDUPE_MAX = 4_096;
 const PROVABLE = ["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10", "I11", "I14"];
 
+export type WantedSender = Pick<SenderConfig, "urls" | "conversations" | "messages"> & Partial<SenderConfig>;
+
+/** Starts a sender whose log is in the arena's folder, under the name of its `idPrefix`. */
+export async function startSender(
+  arena: Arena,
+  wanted: WantedSender & Pick<SenderConfig, "seed" | "feed" | "idPrefix">,
+): Promise<{ readonly sender: Sender; readonly log: string }> {
+  const log = arena.path(`sender-${wanted.idPrefix}.ndjson`);
+  const config: SenderConfig = {
+    bot: "fold",
+    log,
+    window: 4,
+    connections: 24,
+    batchShare: 0.3,
+    repeatShare: 0.05,
+    thinkMsMax: 20,
+    answerWithinMs: 10_000,
+    ...wanted,
+  };
+  const sender = new HelperProcess<SenderVerbs>(arena, "sender-process.ts", `sender-${wanted.idPrefix}`, config);
+  await sender.ask("start", undefined);
+  return { sender, log };
+}
+
 export class Traffic {
   readonly sink: Sink;
   /** What `--deliver-to` is given. */
@@ -57,28 +81,10 @@ export class Traffic {
   }
 
   /** Starts a sender; its messages' ids begin with `idPrefix`. */
-  async send(
-    idPrefix: string,
-    wanted: Pick<SenderConfig, "urls" | "conversations" | "messages"> & Partial<SenderConfig>,
-  ): Promise<Sender> {
-    const log = this.#arena.path(`sender-${idPrefix}.ndjson`);
-    const config: SenderConfig = {
-      bot: "fold",
-      feed: `http://127.0.0.1:${this.#sinkPort}/feed`,
-      log,
-      seed: this.#seed,
-      idPrefix,
-      window: 4,
-      connections: 24,
-      batchShare: 0.3,
-      repeatShare: 0.05,
-      thinkMsMax: 20,
-      answerWithinMs: 10_000,
-      ...wanted,
-    };
-    const sender = new HelperProcess<SenderVerbs>(this.#arena, "sender-process.ts", `sender-${idPrefix}`, config);
+  async send(idPrefix: string, wanted: WantedSender): Promise<Sender> {
+    const feed = `http://127.0.0.1:${this.#sinkPort}/feed`;
+    const { sender, log } = await startSender(this.#arena, { seed: this.#seed, feed, idPrefix, ...wanted });
     this.#logs.push(log);
-    await sender.ask("start", undefined);
     return sender;
   }
 
