@@ -21,7 +21,7 @@ import {
   type Page,
   type ShardView,
 } from "../src/admin/inspector.ts";
-import { type AccountView, laneSituation, type StoredLane } from "../src/admin/lane-view.ts";
+import { type AccountView, laneSituation } from "../src/admin/lane-view.ts";
 import { meets, type Where } from "../src/admin/where.ts";
 import { decodeDeadLetter } from "../src/codec/dead-letter-codec.ts";
 import { decodeWaiting } from "../src/codec/inbox-codec.ts";
@@ -34,7 +34,7 @@ import {
   parseConversationKey,
   shardOf,
 } from "../src/domain/ids.ts";
-import type { LaneStateName } from "../src/domain/lane.ts";
+import type { LaneState, LaneStateName } from "../src/domain/lane.ts";
 import type { InboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO } from "../src/domain/position.ts";
 import { CodecError, ColloquyError } from "../src/errors.ts";
@@ -179,7 +179,7 @@ export class Inspection implements Inspector {
     return { items: [...items.values()], next: null };
   }
 
-  #laneView(shard: number, key: ConversationKey, state: StoredLane | null): LaneView {
+  #laneView(shard: number, key: ConversationKey, state: LaneState | null): LaneView {
     const { owned, account } = this.#options;
     const id = parseConversationKey(key);
     const lane = owned.get(shard)?.parts.lanes?.find(key);

@@ -4,15 +4,8 @@
 //   W1. No payload: what is told of a reply is its place, its size, and how its last attempt ended.
 //   W2. A verb names the reply at the head by what is stored, so that it means that one and no later one.
 
-import type { LaneState, LaneStateName } from "../domain/lane.ts";
+import { type LaneHalt, type LaneState, type LaneStateName, replyName } from "../domain/lane.ts";
 import type { WhereItem } from "./where.ts";
-
-/**
- * Why a lane stands. Halted: `terminal`, `exhausted`, as of a dead reply; `unclear`, nobody knows whether the reply arrived; `full`, there
- * is no room for one more dead letter. Closed: `gone`.
- */
-export const LANE_REASONS = ["terminal", "exhausted", "unclear", "full", "gone"] as const;
-export type LaneReason = (typeof LANE_REASONS)[number];
 
 /** What all lanes of a channel share at its outside, as this node has it. */
 export interface AccountView {
@@ -34,20 +27,17 @@ export interface LaneHead {
 /** What is known of a lane. */
 export interface LaneKnown {
   /** As it is stored; null if that cannot be read. */
-  readonly state: StoredLane | null;
+  readonly state: LaneState | null;
   /** Undelivered, on its list and off it, as this node has it in memory; null if it does not. */
   readonly memory: { readonly replies: number; readonly bytes: number } | null;
   readonly account: AccountView | null;
 }
 
-/** One that halts says why. */
-export type StoredLane = LaneState & { readonly halt?: LaneReason };
-
 export interface LaneSituation {
   /** null if what is stored cannot be read. */
   readonly state: LaneStateName | null;
   /** null unless it is halted or closed, and says so. */
-  readonly reason: LaneReason | null;
+  readonly reason: LaneHalt | null;
   /** One line for people. */
   readonly why: string;
   /** When the reply at the head could not go out for the first time, ms since the Unix epoch; null of one that flows. */
@@ -100,18 +90,17 @@ const NOTHING = {
 };
 
 /** W2. One that waits before any of its replies has failed names none. */
-function headOf({ born, outSeq, part }: LaneState): LaneHead | null {
-  if (born === "") return null;
-  const name = part === undefined ? `${born}.${outSeq}` : `${born}.${outSeq}.${part}`;
-  return { name, born, outSeq, part: part ?? null };
+function headOf(state: LaneState): LaneHead | null {
+  const { born, outSeq, part = null } = state;
+  return born === "" ? null : { name: replyName(state), born, outSeq, part };
 }
 
-function reasonOf({ state, halt }: StoredLane): LaneReason | null {
+function reasonOf({ state, halt }: LaneState): LaneHalt | null {
   if (state === "closed") return "gone";
   return state === "halted" ? (halt ?? null) : null;
 }
 
-function whyOf(state: StoredLane, account: AccountView | null): string {
+function whyOf(state: LaneState, account: AccountView | null): string {
   switch (state.state) {
     case "flowing":
       return "it flows; what waits on its list goes first";
@@ -145,7 +134,7 @@ function accountText(account: AccountView | null): string {
 /** What no Date can hold is told as it is. */
 const isoText = (ms: number): string => (Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : String(ms));
 
-const HALTS: Readonly<Record<LaneReason, string>> = {
+const HALTS: Readonly<Record<LaneHalt, string>> = {
   terminal: "it was refused for good",
   exhausted: "its attempts or its time are used up",
   unclear: "nobody knows whether the last attempt arrived",

@@ -15,9 +15,8 @@ import { CONVERSATION_STATES } from "../codec/open-codec.ts";
 import { nearest } from "../config-problems.ts";
 import { durationMs } from "../domain/duration.ts";
 import { NAME_PATTERN } from "../domain/ids.ts";
-import { LANE_STATES } from "../domain/lane.ts";
+import { LANE_HALTS, LANE_STATES } from "../domain/lane.ts";
 import { HALT_REASONS } from "../domain/record.ts";
-import { LANE_REASONS } from "./lane-view.ts";
 
 const TEXT_OPERATORS = ["=", "!=", "^=", "~"] as const;
 const NUMBER_OPERATORS = ["=", "!=", ">", ">=", "<", "<="] as const;
@@ -74,7 +73,7 @@ const FIELDS: Readonly<Record<WhereSubject, Readonly<Record<string, Field>>>> = 
     channel: { kind: "name" },
     conversation: ID,
     state: { kind: "words", words: LANE_STATES },
-    reason: { kind: "words", words: LANE_REASONS },
+    reason: { kind: "words", words: LANE_HALTS },
     error: { kind: "text", operators: ["~"] },
     since: { kind: "age" },
     attempts: { kind: "number" },

@@ -45,8 +45,11 @@ export interface LaneState extends LaneTrouble {
 export const LANE_STATES = ["flowing", "retrying", "halted", "closed"] as const;
 export type LaneStateName = (typeof LANE_STATES)[number];
 
-/** `terminal`, `exhausted`: as a dead reply's. `unclear`: nobody knows whether it arrived. `full`: no room for one more dead letter. */
-export const LANE_HALTS = ["terminal", "exhausted", "unclear", "full"] as const;
+/**
+ * `terminal`, `exhausted`: as a dead reply's. `unclear`: nobody knows whether it arrived. `full`: no room for one more dead letter.
+ * `gone`: closed, the recipient left.
+ */
+export const LANE_HALTS = ["terminal", "exhausted", "unclear", "full", "gone"] as const;
 export type LaneHalt = (typeof LANE_HALTS)[number];
 
 export interface LaneList {
@@ -136,7 +139,7 @@ export function afterAttempt(
       if (policy.onAmbiguous === "probe") return later({ ...failed, isUnclear: true }, 0, policy, nowMs, random);
       return later(failed, 0, policy, nowMs, random);
     case "gone":
-      return { kind: "bury", reason: "gone", closes: true, trouble: failed };
+      return { kind: "bury", reason: "gone", closes: true, trouble: halted(failed, "gone") };
     case "terminal":
       return giveUp("terminal", failed, policy);
   }

@@ -6,11 +6,11 @@ import { Inspection } from "../../actors/inspection.ts";
 import { Operations } from "../../actors/operations.ts";
 import { transferKey } from "../../actors/transfers.ts";
 import type { LaneView, OpenPlace } from "../../src/admin/inspector.ts";
-import type { StoredLane } from "../../src/admin/lane-view.ts";
 import type { LaneResolveRequest } from "../../src/admin/operator.ts";
 import { parseWhere, type Where } from "../../src/admin/where.ts";
 import { encodeLaneState } from "../../src/codec/lane-codec.ts";
 import { type ConversationId, conversationKey, shardOf } from "../../src/domain/ids.ts";
+import type { LaneState } from "../../src/domain/lane.ts";
 import { LANE_STATES } from "../../src/domain/lane.ts";
 import type { LaneControlMessage } from "../../src/domain/message.ts";
 import { formatEntryId } from "../../src/domain/position.ts";
@@ -97,7 +97,7 @@ async function all(request: LaneResolveRequest): Promise<LaneView[]> {
   }
 }
 
-function put(conversation: string, over: Partial<StoredLane> = {}): ConversationId {
+function put(conversation: string, over: Partial<LaneState> = {}): ConversationId {
   const id = idOf(conversation);
   addLane(world.data, SHARDS, id, { ...LANE_HALTED, ...over });
   return id;
