@@ -1,14 +1,14 @@
 // Lane index: reads the stored states of lanes for whoever only looks. What stands there is as of the last commit of its shard.
 
-import type { StoredLane } from "../src/admin/lane-view.ts";
 import { decodeLaneState } from "../src/codec/lane-codec.ts";
 import type { ConversationKey } from "../src/domain/ids.ts";
+import type { LaneState } from "../src/domain/lane.ts";
 import { CodecError } from "../src/errors.ts";
 import type { ShardStore } from "../src/store/shard-store.ts";
 
 export interface LanePage {
   /** `state` is null if it cannot be read. */
-  readonly found: readonly { readonly key: ConversationKey; readonly state: StoredLane | null }[];
+  readonly found: readonly { readonly key: ConversationKey; readonly state: LaneState | null }[];
   readonly cursor: string;
 }
 
@@ -22,7 +22,7 @@ export async function readLanePage(
 }
 
 /** Null if it cannot be read. */
-export function readLaneState(stored: Uint8Array): StoredLane | null {
+export function readLaneState(stored: Uint8Array): LaneState | null {
   try {
     return decodeLaneState(stored);
   } catch (error) {

@@ -214,6 +214,7 @@ export class Ownership {
       store: this.#options.store,
       leases: this.#namespace.keepers.map(({ state }) => state),
       owned: new Map(this.#open),
+      account: (channel) => this.accounts.find(channel)?.view,
       nowMs: () => this.#options.nodeEnvironment.nowMs(),
     });
   }

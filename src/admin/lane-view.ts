@@ -4,18 +4,15 @@
 //   W1. No payload: what is told of a reply is its place, its size, and how its last attempt ended.
 //   W2. A verb names the reply at the head by what is stored, so that it means that one and no later one.
 
-import type { LaneState, LaneStateName } from "../domain/lane.ts";
+import { LANE_HALTS, type LaneHalt, type LaneState, type LaneStateName, replyName } from "../domain/lane.ts";
 import type { WhereItem } from "./where.ts";
 
-/**
- * Why a lane stands. Halted: `terminal`, `exhausted`, as of a dead reply; `unclear`, nobody knows whether the reply arrived; `full`, there
- * is no room for one more dead letter. Closed: `gone`.
- */
-export const LANE_REASONS = ["terminal", "exhausted", "unclear", "full", "gone"] as const;
+/** Why a lane stands: of a halted one why it halted, of a closed one that its recipient is gone. */
+export const LANE_REASONS = [...LANE_HALTS, "gone"] as const;
 export type LaneReason = (typeof LANE_REASONS)[number];
 
 /** What all lanes of a channel share at its outside, as this node has it. */
-export interface AccountView {
+export interface LaneAccount {
   readonly name: string;
   readonly breaker: "closed" | "open" | "half-open";
   /** ms since the Unix epoch, when one attempt probes; null unless it is open. */
@@ -34,14 +31,11 @@ export interface LaneHead {
 /** What is known of a lane. */
 export interface LaneKnown {
   /** As it is stored; null if that cannot be read. */
-  readonly state: StoredLane | null;
+  readonly state: LaneState | null;
   /** Undelivered, on its list and off it, as this node has it in memory; null if it does not. */
   readonly memory: { readonly replies: number; readonly bytes: number } | null;
-  readonly account: AccountView | null;
+  readonly account: LaneAccount | null;
 }
-
-/** One that halts says why. */
-export type StoredLane = LaneState & { readonly halt?: LaneReason };
 
 export interface LaneSituation {
   /** null if what is stored cannot be read. */
@@ -63,7 +57,7 @@ export interface LaneSituation {
   readonly waitingBytes: number;
   /** The reply that it stands at; null if none has failed. */
   readonly head: LaneHead | null;
-  readonly account: AccountView | null;
+  readonly account: LaneAccount | null;
 }
 
 export function laneSituation({ state, memory, account }: LaneKnown): LaneSituation {
@@ -102,16 +96,15 @@ const NOTHING = {
 /** W2. One that waits before any of its replies has failed names none. */
 function headOf({ born, outSeq, part }: LaneState): LaneHead | null {
   if (born === "") return null;
-  const name = part === undefined ? `${born}.${outSeq}` : `${born}.${outSeq}.${part}`;
-  return { name, born, outSeq, part: part ?? null };
+  return { name: replyName({ born, outSeq, part }), born, outSeq, part: part ?? null };
 }
 
-function reasonOf({ state, halt }: StoredLane): LaneReason | null {
+function reasonOf({ state, halt }: LaneState): LaneReason | null {
   if (state === "closed") return "gone";
-  return state === "halted" ? (halt ?? null) : null;
+  return state === "halted" ? (halt ?? null) : null; // one that an earlier version wrote does not say
 }
 
-function whyOf(state: StoredLane, account: AccountView | null): string {
+function whyOf(state: LaneState, account: LaneAccount | null): string {
   switch (state.state) {
     case "flowing":
       return "it flows; what waits on its list goes first";
@@ -135,7 +128,7 @@ function happenedText({ reason, attempts }: LaneState): string {
 const unclearText = ({ isUnclear }: LaneState): string =>
   isUnclear === true ? "nobody knows yet how the last attempt ended" : "";
 
-function accountText(account: AccountView | null): string {
+function accountText(account: LaneAccount | null): string {
   if (account === null || account.breaker === "closed") return "";
   if (account.breaker === "half-open") return `its account ${account.name} is open, one attempt probes now`;
   const { name, reopensAtMs } = account;
@@ -145,12 +138,11 @@ function accountText(account: AccountView | null): string {
 /** What no Date can hold is told as it is. */
 const isoText = (ms: number): string => (Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : String(ms));
 
-const HALTS: Readonly<Record<LaneReason, string>> = {
+const HALTS: Readonly<Record<LaneHalt, string>> = {
   terminal: "it was refused for good",
   exhausted: "its attempts or its time are used up",
   unclear: "nobody knows whether the last attempt arrived",
   full: "there is no room for one more dead letter",
-  gone: "the recipient is gone",
 };
 
 /** What a filter sees of a lane, besides whose it is. */

@@ -509,9 +509,9 @@ describe("GET /admin/dead-letters", () => {
       part: null,
       parts: null,
       expiresAt: null,
-      reason: "410",
-      attempts: null,
-      error: null,
+      reason: "gone",
+      attempts: 1,
+      error: "410",
       at: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
       bytes: `${SECRET_TEXT} farewell 0`.length,
     });

@@ -2,22 +2,22 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type AccountView, LANE_REASONS, laneItem, laneSituation, type StoredLane } from "../../src/admin/lane-view.ts";
+import { type LaneAccount, laneItem, laneSituation } from "../../src/admin/lane-view.ts";
 import { meets, parseWhere, type Where } from "../../src/admin/where.ts";
-import { LANE_STATES } from "../../src/domain/lane.ts";
+import { LANE_HALTS, LANE_STATES, type LaneState } from "../../src/domain/lane.ts";
 import { LANE_HALTED } from "../support/unfinished.ts";
 
 const NOW_MS = 1_600_000_600_000;
-const OPEN: AccountView = { name: "http", breaker: "open", reopensAtMs: NOW_MS };
+const OPEN: LaneAccount = { name: "http", breaker: "open", reopensAtMs: NOW_MS };
 
-const whyOf = (over: Partial<StoredLane>, account: AccountView | null = null): string =>
+const whyOf = (over: Partial<LaneState>, account: LaneAccount | null = null): string =>
   laneSituation({ state: { ...LANE_HALTED, ...over }, memory: null, account }).why;
 
 describe("why", () => {
   const { halt: _, ...tried } = LANE_HALTED;
   const { attempts: __, reason: ___, ...rest } = tried;
 
-  test.each<[string, StoredLane, AccountView | null]>([
+  test.each<[string, LaneState, LaneAccount | null]>([
     ["HTTP 503, 4 attempts", { ...tried, state: "retrying", reason: "HTTP 503", attempts: 4 }, null],
     [
       "HTTP 503, 1 attempt; its account http is open, the next probe at 2020-09-13T12:36:40.000Z",
@@ -46,8 +46,8 @@ describe("why", () => {
   });
 
   test("each reason of a halt has words of its own", () => {
-    const words = LANE_REASONS.map((halt) => whyOf({ halt }));
-    expect(new Set(words).size).toBe(LANE_REASONS.length);
+    const words = LANE_HALTS.map((halt) => whyOf({ halt }));
+    expect(new Set(words).size).toBe(LANE_HALTS.length);
     for (const text of words) expect(text).toMatch(/^HTTP 400, 2 attempts; \w/);
   });
 });
@@ -60,7 +60,7 @@ test("one that cannot be read says so and is nothing that a verb could name", ()
   });
 });
 
-const stored: fc.Arbitrary<StoredLane> = fc.record(
+const stored: fc.Arbitrary<LaneState> = fc.record(
   {
     state: fc.constantFrom(...LANE_STATES),
     born: fc.constantFrom("", "k0-0-0", "k1-2-3"),
@@ -70,7 +70,7 @@ const stored: fc.Arbitrary<StoredLane> = fc.record(
     firstFailedAtMs: fc.integer({ min: 0, max: NOW_MS }),
     nextAtMs: fc.nat(NOW_MS * 2),
     reason: fc.constantFrom("", "HTTP 503", "ECONNRESET"),
-    halt: fc.constantFrom(...LANE_REASONS),
+    halt: fc.constantFrom(...LANE_HALTS),
     isUnclear: fc.constant(true as const),
     list: fc.record({ nextId: fc.nat(99), count: fc.nat(99), bytes: fc.nat(9_999) }),
   },

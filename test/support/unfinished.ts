@@ -1,10 +1,10 @@
 // Unfinished: what halted conversations, lanes that stand and dead letters leave in a memory store, written there by hand.
 
-import type { StoredLane } from "../../src/admin/lane-view.ts";
 import { decodeInboxEntry, encodeWaiting, InboxBatch } from "../../src/codec/inbox-codec.ts";
 import { encodeLaneState } from "../../src/codec/lane-codec.ts";
 import { encodeOpenEntry, type OpenEntry } from "../../src/codec/open-codec.ts";
 import { type ConversationId, conversationKey, shardOf } from "../../src/domain/ids.ts";
+import type { LaneState } from "../../src/domain/lane.ts";
 import type {
   ControlMessage,
   InboxEntry,
@@ -93,11 +93,11 @@ export function inboxOf(data: MemoryData, shard: number): readonly (readonly Mai
 }
 
 /** What is stored of a lane. */
-export function addLane(data: MemoryData, shards: number, id: ConversationId, state: StoredLane): void {
+export function addLane(data: MemoryData, shards: number, id: ConversationId, state: LaneState): void {
   shardIn(data, id, shards).data.lanes.set(conversationKey(id), encodeLaneState(state));
 }
 
-export const LANE_HALTED: StoredLane = {
+export const LANE_HALTED: LaneState = {
   state: "halted",
   born: "k0-0-0",
   outSeq: 4,
