@@ -21,7 +21,7 @@ import {
   type Page,
   type ShardView,
 } from "../src/admin/inspector.ts";
-import { type AccountView, laneSituation } from "../src/admin/lane-view.ts";
+import { type LaneAccount, laneSituation } from "../src/admin/lane-view.ts";
 import { meets, type Where } from "../src/admin/where.ts";
 import { decodeDeadLetter } from "../src/codec/dead-letter-codec.ts";
 import { decodeWaiting } from "../src/codec/inbox-codec.ts";
@@ -39,6 +39,7 @@ import type { InboxMessage } from "../src/domain/message.ts";
 import { ENTRY_ZERO } from "../src/domain/position.ts";
 import { CodecError, ColloquyError } from "../src/errors.ts";
 import { SCAN_START, type Store, type StoredEntry, type WaitingEntry } from "../src/store/shard-store.ts";
+import type { AccountView } from "./channel-accounts.ts";
 import { readLanePage, readLaneState } from "./lane-index.ts";
 import type { LeaseState } from "./lease-keeper.ts";
 import { findOpen, readOpenPage } from "./open-index.ts";
@@ -51,7 +52,7 @@ export interface InspectionOptions {
   /** Those that this node owns. */
   readonly owned: ReadonlyMap<number, Shard>;
   /** What the lanes of a channel share at its outside, by the channel's name; undefined where this node has none. */
-  readonly account?: (channel: string) => AccountView | undefined;
+  readonly account?: (channel: string) => Pick<AccountView, "name" | "breaker" | "reopensInMs"> | undefined;
   /** To say how old something is. */
   readonly nowMs: () => number;
 }
@@ -180,11 +181,17 @@ export class Inspection implements Inspector {
   }
 
   #laneView(shard: number, key: ConversationKey, state: LaneState | null): LaneView {
-    const { owned, account } = this.#options;
     const id = parseConversationKey(key);
-    const lane = owned.get(shard)?.parts.lanes?.find(key);
+    const lane = this.#options.owned.get(shard)?.parts.lanes?.find(key);
     const memory = lane === undefined ? null : { replies: lane.replies, bytes: lane.bytes };
-    return { id, shard, ...laneSituation({ state, memory, account: account?.(id.channel) ?? null }) };
+    return { id, shard, ...laneSituation({ state, memory, account: this.#account(id.channel) }) };
+  }
+
+  #account(channel: string): LaneAccount | null {
+    const view = this.#options.account?.(channel);
+    if (view === undefined) return null;
+    const { name, breaker, reopensInMs } = view;
+    return { name, breaker, reopensAtMs: reopensInMs === null ? null : this.#options.nowMs() + reopensInMs };
   }
 
   async stored(where: Where, limit: number, cursor?: string): Promise<Page<ConversationView, string>> {

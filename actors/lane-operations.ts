@@ -9,7 +9,7 @@
 import type { DeadLetterPlace, DeadLetterView, Inspector, LaneView, OpenPlace } from "../src/admin/inspector.ts";
 import type { LaneHead } from "../src/admin/lane-view.ts";
 import type { LaneResolveRequest, LaneVerb, OperationReport } from "../src/admin/operator.ts";
-import type { Where } from "../src/admin/where.ts";
+import type { Condition, Where } from "../src/admin/where.ts";
 import { type ConversationId, conversationKey } from "../src/domain/ids.ts";
 import type { LaneStateName } from "../src/domain/lane.ts";
 import type { LaneControl } from "../src/domain/message.ts";
@@ -36,12 +36,6 @@ interface Selected {
   readonly refused: Refusals<ConversationId>;
   readonly next: OpenPlace | null;
 }
-
-/** What each verb is for. */
-const RESOLVES: Readonly<Record<LaneVerb, readonly LaneStateName[]>> = {
-  retry: ["halted", "closed", "retrying"],
-  skip: ["halted", "closed"],
-};
 
 export class LaneOperations {
   readonly #options: LaneOperationsOptions;
@@ -120,6 +114,7 @@ const controlOf = (shard: number, id: ConversationId, control: LaneControl): Sha
 
 const FLOWS = "its lane flows; nothing of it stands still";
 const UNREADABLE = "what is stored of its lane cannot be read; it is left untouched";
+const CLOSED = "its lane is closed, not halted: what comes becomes a dead letter, and nothing waits; retry opens it";
 const UNTRIED = "its lane waits for its account and no reply of it has failed; it goes on by itself";
 const BETWEEN_SHARDS =
   "it carries messages to another shard, and those are not given up; retry it once that shard is open";
@@ -129,18 +124,25 @@ const NO_REPLY = "its bytes are no reply that could be sent; it stays where it i
 function refusalOf({ id, state, head, nextAtMs }: LaneView, verb: LaneVerb): string | null {
   if (state === null) return UNREADABLE;
   if (state === "flowing") return FLOWS;
-  if (!RESOLVES[verb].includes(state)) {
+  if (verb === "skip" && state === "closed") return CLOSED;
+  if (verb === "skip" && state === "retrying") {
     const when = nextAtMs === null ? "" : `, next at ${new Date(nextAtMs).toISOString()}`;
-    return `its lane is ${state}, not ${RESOLVES[verb].join(" or ")}; it goes on by itself${when}`;
+    return `its lane is retrying, not halted; it goes on by itself${when}`;
   }
   if (head === null) return UNTRIED;
   return verb === "skip" && id.channel === TRANSFER_CHANNEL ? BETWEEN_SHARDS : null; // Q3
 }
 
-const isNot = (state: LaneStateName): Where[number] => ({ kind: "text", field: "state", operator: "!=", value: state });
+const stateIs = (operator: "=" | "!=", value: LaneStateName): Condition => ({
+  kind: "text",
+  field: "state",
+  operator,
+  value,
+});
+/** What each verb is for. */
 const ONLY_RESOLVABLE: Readonly<Record<LaneVerb, Where>> = {
-  retry: [isNot("flowing")],
-  skip: [isNot("flowing"), isNot("retrying")],
+  retry: [stateIs("!=", "flowing")],
+  skip: [stateIs("=", "halted")],
 };
 
 /** Null for one that is no reply of a conversation. */

@@ -6,7 +6,6 @@
 //   O2. Messages are admitted only while Redis answers and this node owns shards. Those of other owners are appended all the
 //       same: an append needs no ownership, and the owner reads what is in its inbox. A halted shard refuses for itself alone.
 
-import type { AccountView } from "../src/admin/lane-view.ts";
 import type { AdmitOutcome, Channel } from "../src/channels/channel.ts";
 import { hashKeyOf } from "../src/codec/inbox-codec.ts";
 import type { Config } from "../src/config.ts";
@@ -215,17 +214,9 @@ export class Ownership {
       store: this.#options.store,
       leases: this.#namespace.keepers.map(({ state }) => state),
       owned: new Map(this.#open),
-      account: (channel) => this.#accountView(channel),
+      account: (channel) => this.accounts.find(channel)?.view,
       nowMs: () => this.#options.nodeEnvironment.nowMs(),
     });
-  }
-
-  #accountView(channel: string): AccountView | undefined {
-    const view = this.accounts.find(channel)?.view;
-    if (view === undefined) return undefined;
-    const { name, breaker, reopensInMs } = view;
-    const nowMs = this.#options.nodeEnvironment.nowMs();
-    return { name, breaker, reopensAtMs: reopensInMs === null ? null : nowMs + reopensInMs };
   }
 
   /** What an operator may ask for. @throws StoreNotReadyError before the namespace is known */

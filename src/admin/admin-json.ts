@@ -10,7 +10,7 @@ import type { OpenTurn, RecordExtra } from "../domain/record.ts";
 import { CodecError } from "../errors.ts";
 import { shardTag } from "../store/keys.ts";
 import type { ConversationDetail, ConversationView, DeadLetterView, LaneView, ShardView } from "./inspector.ts";
-import type { AccountView } from "./lane-view.ts";
+import type { LaneAccount } from "./lane-view.ts";
 import type { HaltedTarget } from "./operator.ts";
 import { deadLetterName } from "./places.ts";
 
@@ -110,7 +110,7 @@ const laneDetailJson = (lane: LaneView) => ({
   account: lane.account && accountJson(lane.account),
 });
 
-const accountJson = ({ name, breaker, reopensAtMs }: AccountView) => ({ name, breaker, reopensAt: isoOf(reopensAtMs) });
+const accountJson = ({ name, breaker, reopensAtMs }: LaneAccount) => ({ name, breaker, reopensAt: isoOf(reopensAtMs) });
 
 export function detailJson(detail: ConversationDetail, asked: Payloads) {
   const { record, recordBytes, idsBytes, waitingHead } = detail;

@@ -8,7 +8,7 @@ import { type LaneHalt, type LaneState, type LaneStateName, replyName } from "..
 import type { WhereItem } from "./where.ts";
 
 /** What all lanes of a channel share at its outside, as this node has it. */
-export interface AccountView {
+export interface LaneAccount {
   readonly name: string;
   readonly breaker: "closed" | "open" | "half-open";
   /** ms since the Unix epoch, when one attempt probes; null unless it is open. */
@@ -30,7 +30,7 @@ export interface LaneKnown {
   readonly state: LaneState | null;
   /** Undelivered, on its list and off it, as this node has it in memory; null if it does not. */
   readonly memory: { readonly replies: number; readonly bytes: number } | null;
-  readonly account: AccountView | null;
+  readonly account: LaneAccount | null;
 }
 
 export interface LaneSituation {
@@ -53,7 +53,7 @@ export interface LaneSituation {
   readonly waitingBytes: number;
   /** The reply that it stands at; null if none has failed. */
   readonly head: LaneHead | null;
-  readonly account: AccountView | null;
+  readonly account: LaneAccount | null;
 }
 
 export function laneSituation({ state, memory, account }: LaneKnown): LaneSituation {
@@ -90,17 +90,17 @@ const NOTHING = {
 };
 
 /** W2. One that waits before any of its replies has failed names none. */
-function headOf(state: LaneState): LaneHead | null {
-  const { born, outSeq, part = null } = state;
-  return born === "" ? null : { name: replyName(state), born, outSeq, part };
+function headOf({ born, outSeq, part }: LaneState): LaneHead | null {
+  if (born === "") return null;
+  return { name: replyName({ born, outSeq, part }), born, outSeq, part: part ?? null };
 }
 
 function reasonOf({ state, halt }: LaneState): LaneHalt | null {
   if (state === "closed") return "gone";
-  return state === "halted" ? (halt ?? null) : null;
+  return state === "halted" ? (halt ?? null) : null; // one that an earlier version wrote does not say
 }
 
-function whyOf(state: LaneState, account: AccountView | null): string {
+function whyOf(state: LaneState, account: LaneAccount | null): string {
   switch (state.state) {
     case "flowing":
       return "it flows; what waits on its list goes first";
@@ -124,7 +124,7 @@ function happenedText({ reason, attempts }: LaneState): string {
 const unclearText = ({ isUnclear }: LaneState): string =>
   isUnclear === true ? "nobody knows yet how the last attempt ended" : "";
 
-function accountText(account: AccountView | null): string {
+function accountText(account: LaneAccount | null): string {
   if (account === null || account.breaker === "closed") return "";
   if (account.breaker === "half-open") return `its account ${account.name} is open, one attempt probes now`;
   const { name, reopensAtMs } = account;

@@ -31,7 +31,7 @@ export interface ResolveRequest extends OperationRequest<ConversationId, OpenPla
 export type LaneVerb = "retry" | "skip";
 
 export interface LaneResolveRequest extends OperationRequest<ConversationId, OpenPlace> {
-  /** `retry`: the reply at the head is sent once more, a closed lane opens. `skip`: it becomes a dead letter. */
+  /** `retry`: the reply at the head is sent once more, a closed lane opens. `skip`: where it halted, it becomes a dead letter. */
   readonly verb: LaneVerb;
 }
 

@@ -10,8 +10,7 @@ import type { LaneResolveRequest } from "../../src/admin/operator.ts";
 import { parseWhere, type Where } from "../../src/admin/where.ts";
 import { encodeLaneState } from "../../src/codec/lane-codec.ts";
 import { type ConversationId, conversationKey, shardOf } from "../../src/domain/ids.ts";
-import type { LaneState } from "../../src/domain/lane.ts";
-import { LANE_STATES } from "../../src/domain/lane.ts";
+import { LANE_STATES, type LaneState } from "../../src/domain/lane.ts";
 import type { LaneControlMessage } from "../../src/domain/message.ts";
 import { formatEntryId } from "../../src/domain/position.ts";
 import { StoreUnavailableError } from "../../src/errors.ts";
@@ -125,12 +124,12 @@ describe("retry and skip", () => {
     }
   });
 
-  test("retry means what is halted, closed or retrying, skip what is halted or closed", async () => {
+  test("retry means what is halted, closed or retrying, skip what is halted", async () => {
     for (const state of LANE_STATES) put(state, { state });
     put("untried", { state: "retrying", born: "", outSeq: 0, attempts: 0, reason: "" });
     expect(names((await all(asked({ dryRun: true }))).map(({ id }) => id))).toEqual(["closed", "halted", "retrying"]);
     const skipped = await all(asked({ verb: "skip", dryRun: true }));
-    expect(names(skipped.map(({ id }) => id))).toEqual(["closed", "halted"]);
+    expect(names(skipped.map(({ id }) => id))).toEqual(["halted"]);
     expect(controls()).toEqual([]);
   });
 
@@ -138,9 +137,10 @@ describe("retry and skip", () => {
     const [halted, flowing, retrying] = [put("halted"), put("flowing", { state: "flowing" }), idOf("retrying")];
     put("retrying", { state: "retrying", nextAtMs: NOW_MS });
     put("untried", { state: "retrying", born: "" });
+    const closed = put("closed", { state: "closed" });
     const rotten = idOf("rotten");
     world.data.shard(shardOf(conversationKey(rotten), SHARDS)).lanes.set(conversationKey(rotten), Uint8Array.of(1));
-    const targets = [halted, flowing, retrying, rotten, idOf("nobody"), halted];
+    const targets = [halted, flowing, retrying, closed, rotten, idOf("nobody"), halted];
     const report = await world.operations.resolveLanes(
       asked({ verb: "skip", selection: { kind: "targets", targets } }),
     );
@@ -149,8 +149,9 @@ describe("retry and skip", () => {
       { target: flowing, why: "its lane flows; nothing of it stands still" },
       {
         target: retrying,
-        why: "its lane is retrying, not halted or closed; it goes on by itself, next at 2020-09-13T12:36:40.000Z",
+        why: "its lane is retrying, not halted; it goes on by itself, next at 2020-09-13T12:36:40.000Z",
       },
+      { target: closed, why: expect.stringContaining("retry opens it") },
       { target: rotten, why: "what is stored of its lane cannot be read; it is left untouched" },
       { target: idOf("nobody"), why: "its lane flows; nothing of it stands still" },
     ]);
@@ -234,7 +235,7 @@ describe("retry and skip", () => {
           world = rig();
           for (const { name, ...rest } of lanes) put(name, rest);
           const last = [...new Map(lanes.map((each) => [each.name, each])).values()];
-          const states = verb === "retry" ? ["halted", "closed", "retrying"] : ["halted", "closed"];
+          const states = verb === "retry" ? ["halted", "closed", "retrying"] : ["halted"];
           const expected = last.filter(
             (each) => states.includes(each.state) && each.born !== "" && filters[text]!(each),
           );

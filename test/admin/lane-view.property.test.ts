@@ -2,22 +2,22 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type AccountView, laneItem, laneSituation } from "../../src/admin/lane-view.ts";
+import { type LaneAccount, laneItem, laneSituation } from "../../src/admin/lane-view.ts";
 import { meets, parseWhere, type Where } from "../../src/admin/where.ts";
 import { LANE_HALTS, LANE_STATES, type LaneState } from "../../src/domain/lane.ts";
 import { LANE_HALTED } from "../support/unfinished.ts";
 
 const NOW_MS = 1_600_000_600_000;
-const OPEN: AccountView = { name: "http", breaker: "open", reopensAtMs: NOW_MS };
+const OPEN: LaneAccount = { name: "http", breaker: "open", reopensAtMs: NOW_MS };
 
-const whyOf = (over: Partial<LaneState>, account: AccountView | null = null): string =>
+const whyOf = (over: Partial<LaneState>, account: LaneAccount | null = null): string =>
   laneSituation({ state: { ...LANE_HALTED, ...over }, memory: null, account }).why;
 
 describe("why", () => {
   const { halt: _, ...tried } = LANE_HALTED;
   const { attempts: __, reason: ___, ...rest } = tried;
 
-  test.each<[string, LaneState, AccountView | null]>([
+  test.each<[string, LaneState, LaneAccount | null]>([
     ["HTTP 503, 4 attempts", { ...tried, state: "retrying", reason: "HTTP 503", attempts: 4 }, null],
     [
       "HTTP 503, 1 attempt; its account http is open, the next probe at 2020-09-13T12:36:40.000Z",
