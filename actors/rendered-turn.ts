@@ -65,19 +65,27 @@ export function renderTurn(
   const toTranscript = channel.delivery === "transcript";
   if (replies.length === 0 && !toTranscript) return NOTHING;
   const isOfNotice = message?.extra?.deliveryFailed !== undefined; // D3
+  const inReplyTo = isOfNotice ? null : (message?.id ?? null);
   const outbox: OutboxReply[] = [];
   const transcript: Uint8Array[] = [];
   const size = { bodies: 0, bytes: 0 };
+  const add = (reply: Reply, outSeq: number, body: Uint8Array, part: number, parts: number): void => {
+    size.bodies += 1;
+    size.bytes += body.length;
+    if (toTranscript) transcript.push(body);
+    else outbox.push(outboxReply({ key, born, outSeq, body }, extraOf(reply, part, parts, isOfNotice)));
+  };
   if (toTranscript && message !== null && withUserLine && !isOfNotice) transcript.push(userLine(record, born, message));
-  for (const [i, reply] of replies.entries()) {
+  for (let i = 0; i < replies.length; i += 1) {
+    const reply = replies[i]!;
     const outSeq = record.outSeq + 1 + i;
-    const inReplyTo = isOfNotice ? null : (message?.id ?? null);
-    const bodies = bodiesOf(channel, channel.render({ to: id, born, outSeq, inReplyTo, reply }), outSeq, bounds);
-    for (const [at, body] of bodies.entries()) {
-      size.bodies += 1;
-      size.bytes += body.length;
-      if (toTranscript) transcript.push(body);
-      else outbox.push(outboxReply({ key, born, outSeq, body }, extraOf(reply, at + 1, bodies.length, isOfNotice)));
+    const rendered: unknown = channel.render({ to: id, born, outSeq, inReplyTo, reply });
+    if (isBody(rendered)) {
+      assertFits(channel, outSeq, rendered.length, 1, bounds);
+      add(reply, outSeq, rendered, 1, 1);
+    } else {
+      const parts = partsOf(channel, rendered, outSeq, bounds);
+      for (const [at, body] of parts.entries()) add(reply, outSeq, body, at + 1, parts.length);
     }
   }
   const bytesMax = renderedBytesMax(bounds.turnReplyBytesMax, size.bodies);
@@ -91,21 +99,30 @@ export function renderTurn(
   return { outbox, transcript, bytes: size.bytes };
 }
 
+/** The second test is for bytes of another realm. */
+const isBody = (rendered: unknown): rendered is Uint8Array => rendered instanceof Uint8Array || isUint8Array(rendered);
+
 /** D1, D2 */
-function bodiesOf(channel: Channel, rendered: unknown, outSeq: number, bounds: RenderBounds): readonly Uint8Array[] {
-  const bodies: readonly unknown[] = Array.isArray(rendered) ? rendered : [rendered];
-  if (Array.isArray(rendered) && channel.delivery === "transcript") {
-    throw refused(channel, `reply ${outSeq} into a list, and a line of a transcript is one body`);
-  }
-  if (bodies.length < 1 || bodies.length > PARTS_MAX) {
-    throw refused(channel, `reply ${outSeq} into ${bodies.length} bodies, and a reply has 1 to ${PARTS_MAX}`);
-  }
-  if (!bodies.every((body) => isUint8Array(body))) {
+function partsOf(channel: Channel, rendered: unknown, outSeq: number, bounds: RenderBounds): readonly Uint8Array[] {
+  const parts: readonly unknown[] | null = Array.isArray(rendered) ? Array.from(rendered) : null; // without holes
+  if (parts === null || !parts.every(isBody)) {
     throw refused(channel, `reply ${outSeq} into something that is no Uint8Array, nor a list of such`);
   }
-  const bytes = bodies.reduce((sum, body) => sum + body.length, 0);
-  const bytesMax = renderedBytesMax(bounds.replyBytesMax, bodies.length);
-  if (bytes <= bytesMax) return bodies;
+  if (channel.delivery === "transcript") {
+    throw refused(channel, `reply ${outSeq} into a list, and a line of a transcript is one body`);
+  }
+  if (parts.length < 1 || parts.length > PARTS_MAX) {
+    throw refused(channel, `reply ${outSeq} into ${parts.length} bodies, and a reply has 1 to ${PARTS_MAX}`);
+  }
+  const bytes = parts.reduce((sum, body) => sum + body.length, 0);
+  assertFits(channel, outSeq, bytes, parts.length, bounds);
+  return parts;
+}
+
+/** D2 */
+function assertFits(channel: Channel, outSeq: number, bytes: number, bodies: number, bounds: RenderBounds): void {
+  const bytesMax = renderedBytesMax(bounds.replyBytesMax, bodies);
+  if (bytes <= bytesMax) return;
   const what = `reply ${outSeq} into ${bytes} bytes, the bound is ${bytesMax}`;
   throw refused(channel, `${what} (${ESCAPED_BYTES_MAX} x replyBytesMax, and ${ENVELOPE_BYTES_MAX} for each body)`);
 }
