@@ -28,6 +28,7 @@ import { MemoryData, type MemoryShard, MemoryStore } from "../../../src/store/me
 import type { Commit, CommitReply, ShardStore } from "../../../src/store/shard-store.ts";
 import { type Gate, gate, quiet } from "../../support/quiet.ts";
 import { RecordingLog } from "../../support/recording-log.ts";
+import { Sabotage } from "../../support/saboteur.ts";
 import { VirtualEnvironment } from "../../support/virtual-environment.ts";
 
 /** Bots are named by their ordering. */
@@ -98,7 +99,7 @@ export interface Settings {
   restartAfterMs: () => number | null;
   /** The environment and counters of the lanes, for a saboteur. */
   sabotage: ((environment: Environment, counters: Counters) => { environment: Environment; counters: Counters }) | null;
-  /** Looked at with each wake-up: how late it comes, once per number. */
+  /** When each wake-up comes, ms: not at all, or several times. */
   wakeUps: (delayMs: number) => readonly number[];
 }
 
@@ -141,6 +142,8 @@ export class Life {
   readonly #store: ShardStore;
   readonly #actors: ActorSystem;
   #reader: ShardReader | null = null;
+  #lanesPart: PartEnvironment | null = null;
+  #starts = 0;
 
   constructor(world: World, epoch: number) {
     this.#world = world;
@@ -152,7 +155,10 @@ export class Life {
         throw error;
       },
     });
-    const part = this.#part();
+    const part = this.#part((error) => {
+      this.failures.push(error);
+      world.onCommitterFailed(this);
+    });
     this.accounts = settings.accounts?.(part) ?? new ChannelAccounts(part);
     this.committer = new Committer({
       environment: part,
@@ -182,36 +188,42 @@ export class Life {
 
   /** As the shard does it, also after its lanes or its reader failed. */
   async start(): Promise<void> {
-    await this.#reader?.stop();
+    this.#starts += 1;
+    const start = this.#starts;
+    const isOver = (): boolean => this.isDead || this.#starts !== start;
+    const failed = (error: unknown): void => {
+      this.failures.push(error);
+      if (!isOver()) void this.start();
+    };
+    void this.#reader?.stop();
     if ((this.lanes as Lanes | undefined) !== undefined) {
       this.lanes.stop();
       await this.committer.drained();
     }
-    const failed = (error: unknown): void => {
-      this.failures.push(error);
-      if (!this.isDead) void this.start();
-    };
-    const lanes = this.#lanes(failed);
-    this.lanes = lanes;
-    await this.#recovered(lanes);
-    if (this.isDead || this.lanes !== lanes) return;
+    while (!isOver()) {
+      this.lanes = this.#lanes(failed);
+      try {
+        this.recovered = await this.lanes.recover();
+        break;
+      } catch (error) {
+        this.lanes.stop();
+        if (isOver()) return;
+        if (error instanceof StoreUnavailableError) await this.#world.pause(100);
+        else if (error instanceof Sabotage) return failed(error);
+        else throw error;
+      }
+    }
+    if (isOver()) return;
     this.#reader = this.#newReader(failed);
     this.#reader.start();
   }
 
-  async #recovered(lanes: Lanes): Promise<void> {
-    for (;;) {
-      try {
-        this.recovered = await lanes.recover();
-        return;
-      } catch (error) {
-        if (!(error instanceof StoreUnavailableError) || this.isDead) throw error;
-        await this.#world.pause(100);
-      }
-    }
+  /** A wake-up came. */
+  ring(alarm: Alarm): void {
+    this.#lanesPart?.guard(() => this.lanes.ring(alarm));
   }
 
-  #part(failed: (error: unknown) => void = (error) => this.failures.push(error)): PartEnvironment {
+  #part(failed: (error: unknown) => void): PartEnvironment {
     const { environment } = this.#world;
     const own: Environment = {
       nowMs: environment.nowMs,
@@ -227,8 +239,9 @@ export class Life {
     const { settings, recipient, environment } = this.#world;
     const part = this.#part(failed);
     const looked = settings.sabotage?.(part, this.counters) ?? { environment: part, counters: this.counters };
+    this.#lanesPart = looked.environment === part ? part : new PartEnvironment(looked.environment, failed);
     return new Lanes({
-      environment: looked.environment === part ? part : new PartEnvironment(looked.environment, failed),
+      environment: this.#lanesPart,
       crashPolicy: { restartAfterMs: settings.restartAfterMs },
       log: this.log.log,
       counters: looked.counters,
@@ -374,8 +387,12 @@ export class World {
   /** What broke a rule that holds at each commit. */
   readonly wrong: string[] = [];
   wakeUpsArrive = true;
+  /** Its shard takes another epoch. */
+  onCommitterFailed: (life: Life) => void = () => undefined;
   /** Applied, over all lives. */
   commits = 0;
+  /** Became dead letters, also such as were redriven since: `<lane> <name>`. */
+  readonly everDead = new Set<string>();
   /** Each reply of each lane that a commit was asked to write, in order, by name. */
   readonly #replied = new Map<ConversationKey, string[]>();
   /** Stood in the store before. */
@@ -419,7 +436,7 @@ export class World {
     if (!this.wakeUpsArrive) return;
     for (const afterMs of this.settings.wakeUps(delayMs))
       this.environment.after(afterMs, () => {
-        for (const life of this.lives) if (!life.isDead) life.lanes.ring(alarm);
+        for (const life of this.lives) if (!life.isDead) life.ring(alarm);
       });
   }
 
@@ -462,7 +479,9 @@ export class World {
   replied({ key, born, outSeq, extra }: OutboxReply): void {
     const names = this.#replied.get(key) ?? [];
     this.#replied.set(key, names);
-    names.push(replyName({ born, outSeq, part: extra?.part }));
+    const name = replyName({ born, outSeq, part: extra?.part });
+    if (names.includes(name)) names.splice(names.indexOf(name), 1); // a life ended before it was stored
+    names.push(name);
   }
 
   /** By lane, undelivered as the store says. */
@@ -495,6 +514,7 @@ export class World {
     const stored = this.#stored.get(key) ?? new Set();
     this.#stored.set(key, stored);
     for (const name of all) stored.add(name);
+    for (const { name } of dead) this.everDead.add(`${key} ${name}`);
     this.#checkState(key, list, wrong);
   }
 
