@@ -215,13 +215,13 @@ export class Committer {
     return true;
   }
 
-  /** Room for one that will come with what its conversation decided; false if there is none (R6). */
-  reserveDeadLetter(bytes: number): boolean {
+  /** Room for those that will come with what was decided of a conversation or a lane; false if there is not enough for all (R6). */
+  reserveDeadLetter(bytes: number, count = 1): boolean {
     const { deadLettersMax, deadLetterBytesMax } = this.#options;
-    if (this.#deadCount + 1 > deadLettersMax || this.#deadBytes + bytes > deadLetterBytesMax) return false;
-    this.#deadCount += 1;
+    if (this.#deadCount + count > deadLettersMax || this.#deadBytes + bytes > deadLetterBytesMax) return false;
+    this.#deadCount += count;
     this.#deadBytes += bytes;
-    this.#reserved = { count: this.#reserved.count + 1, bytes: this.#reserved.bytes + bytes };
+    this.#reserved = { count: this.#reserved.count + count, bytes: this.#reserved.bytes + bytes };
     return true;
   }
 

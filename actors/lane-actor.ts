@@ -24,6 +24,7 @@ import {
   type LaneState,
   type LaneTrouble,
   type LaneVerdict,
+  outOfTime,
   replyName,
   triedAfresh,
   troubleOf,
@@ -39,7 +40,7 @@ import type { ActorRef } from "./actor-system.ts";
 import type { AccountWaiter, AttemptEnd, ChannelAccount } from "./channel-accounts.ts";
 import type { CommittableLane, OutboxEntry } from "./committer.ts";
 import type { Wake } from "./conversation-actor.ts";
-import { isSameReply, type LaneBacklog, type LaneItem, type LaneWrite, type Marker } from "./lane-backlog.ts";
+import type { LaneBacklog, LaneItem, LaneWrite, Marker } from "./lane-backlog.ts";
 
 export interface LanePorts {
   readonly environment: Environment;
@@ -48,8 +49,8 @@ export interface LanePorts {
   ack(entry: OutboxEntry, index: number): void;
   /** There is something to commit; `soon` false: with the acknowledgements. */
   changed(lane: CommittableLane, soon: boolean): void;
-  /** Room for one more dead letter, which then comes with the lane's write. */
-  reserveDeadLetter(bytes: number): boolean;
+  /** Room for so many dead letters more, which then come with the lane's write. */
+  reserveDeadLetter(bytes: number, count: number): boolean;
   /** Resolves when what was handed over before is durable. */
   committed(): Promise<void>;
   readList(key: ConversationKey, after: number, count: number): Promise<readonly WaitingEntry[]>;
@@ -87,6 +88,10 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   #awake = false;
   #stopped = false;
   #sending = false;
+  /** An attempt at the head is being written down, or under way. */
+  #isTrying = false;
+  /** The lane before it crashed: what that left to be written, or in a commit, comes first (L1). */
+  #succeeds = false;
   #isTimed = false;
   #hasPlace = false;
   #waitsForPlace = false;
@@ -174,9 +179,14 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     if (this.#stillSinceMs === null || nowMs - this.#stillSinceMs < spillMs) return;
     if (this.#backlog.inOutbox === 0 || this.#backlog.phase === "closed") return;
     if (this.#waitsForPlace && this.#backlog.phase === "flowing" && this.#backlog.trouble === null) this.#saysItWaits();
-    this.#ports.counters.movedReplies += this.#backlog.moveToList(MOVED_BYTES_MAX);
-    this.#tellSize();
+    this.#moveToList();
+  }
+
+  #moveToList(): void {
+    const moved = this.#backlog.moveToList(MOVED_BYTES_MAX);
     this.#ports.changed(this, true);
+    this.#tellSize();
+    this.#ports.counters.movedReplies += moved;
   }
 
   /** Calls back once, when a reply has left. */
@@ -189,7 +199,9 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     const { phase, trouble } = this.#backlog;
     if (phase === "flowing" || trouble === null || replyName(trouble) !== at) return;
     const nowMs = this.#ports.environment.nowMs();
-    this.#become("retrying", triedAfresh(trouble, nowMs));
+    const afresh = triedAfresh(trouble, nowMs);
+    const isUnclear = this.#isTrying && trouble.isUnclear === true; // what was written down of an attempt stays until it ended
+    this.#become("retrying", isUnclear ? { ...afresh, isUnclear } : afresh);
     await this.#ports.committed();
     this.#wake();
   }
@@ -205,23 +217,22 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     });
   }
 
-  /** An operator's: a reply that is a dead letter goes to the end of the list. Resolves when that is durable. */
+  /** An operator's: a reply that is a dead letter goes to the end of the list, behind all that stands in the outbox. */
   async redrive(...args: Parameters<LaneBacklog["redrive"]>): Promise<void> {
-    const { phase, trouble } = this.#backlog;
+    if (this.#backlog.phase === "closed") this.#backlog.become("flowing", null);
+    while (this.#backlog.inOutbox > 0) {
+      this.#moveToList();
+      await this.#ports.committed(); // B1: what a commit under way brings comes first
+    }
     this.#backlog.redrive(...args);
-    if (phase === "closed") this.#backlog.become("flowing", null);
-    else if (phase === "flowing" && trouble === null) this.#standsStill();
-    this.#tellSize();
+    this.#standsStill();
     this.#ports.changed(this, true);
-    await this.#ports.committed();
-    if (this.#backlog.phase === "flowing") this.#wake();
   }
 
   stop(): void {
     this.#stopped = true;
     this.#abort?.abort();
-    if (this.#waitsForPlace) this.parties.account?.cancel(this);
-    this.#waitsForPlace = false;
+    this.#waitNoMore();
     this.#giveBack("unused");
     this.ref?.stop();
     this.#ports.resized(-this.#bytesTold);
@@ -239,6 +250,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     next.#onRoom = this.#onRoom;
     next.#onSkipped = this.#onSkipped;
     next.#skips = this.#skips;
+    next.#succeeds = true;
     next.#standsStill();
     next.#tellSize();
     return next;
@@ -248,6 +260,14 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   resume(): void {
     if (this.#backlog.phase === "retrying") this.ring();
     else if (this.#backlog.replies > 0) this.#wake();
+  }
+
+  /** Leaves a wake-up for the time of its next attempt, if only that is what it waits for. */
+  leaveWakeUp(): void {
+    const { phase, trouble } = this.#backlog;
+    if (phase !== "retrying" || trouble === null || this.#sending || this.#awake || this.#waitsForPlace) return;
+    const delayMs = trouble.nextAtMs - this.#ports.environment.nowMs();
+    if (delayMs > 0) this.#ports.wakeUpAfter(this.key, delayMs);
   }
 
   takeWrite(): LaneWrite {
@@ -263,10 +283,11 @@ export class LaneActor implements CommittableLane, AccountWaiter {
 
   async receive(_wake: Wake): Promise<void> {
     this.#awake = false;
-    if (this.#waitsForPlace && !this.#mayGiveUp()) return; // what wakes it is its place
+    if (this.#waitsForPlace && this.#skips === null && !this.#mayGiveUp()) return; // what wakes it is its place
     this.#sending = true;
     this.#isTimed = false;
     try {
+      if (this.#succeeds) await this.#settled();
       while (!this.#stopped) {
         const item = this.#plainHead();
         if (!(await (item === undefined ? this.#advance() : this.#attempt(item)))) break;
@@ -274,11 +295,18 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     } finally {
       if (!this.#awake) this.#giveBack("unused"); // else it came just now, for the next time
       this.#sending = false;
+      this.#isTrying = false;
     }
     if (this.#stopped) return;
     if (this.#backlog.phase !== "flowing" || this.#waitsForPlace) this.#backlog.forgetWindow(); // B3
     this.#tellSize();
     if (this.#backlog.replies > 0) this.#standsStill();
+  }
+
+  async #settled(): Promise<void> {
+    this.#succeeds = false;
+    if (this.#backlog.hasChanges) this.#ports.changed(this, true);
+    await this.#ports.committed();
   }
 
   /** On the hot path: the head, with a place at its account, if it is simply to be sent. */
@@ -297,7 +325,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     if (this.#backlog.replies === 0) return await this.#rest();
     if (phase === "halted" && this.#skips === null) return false;
     if (phase === "retrying" && this.#skips === null) {
-      if (this.#mayGiveUp()) return await this.#judged(await this.#readHead(), this.#givenUp());
+      if (this.#mayGiveUp()) return await this.#givenUp();
       const { trouble } = this.#backlog;
       if (trouble !== null && trouble.nextAtMs > this.#ports.environment.nowMs()) return this.#comesTooEarly(trouble);
     }
@@ -306,7 +334,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     const item = await this.#readHead();
     if (item === undefined || this.#stopped) return !this.#stopped;
     if (this.#skips !== null) return await this.#skipped(item);
-    if (phase === "closed") return await this.#bury(item, "gone", this.#troubleOf(item));
+    if (phase === "closed") return await this.#bury("gone", this.#troubleOf(item));
     const before = beforeAttempt(
       this.#troubleOf(item),
       item.extra?.expiresAtMs,
@@ -327,6 +355,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   async #attempt(item: LaneItem): Promise<boolean> {
     const { environment, counters } = this.#ports;
     const { policy } = this.parties;
+    this.#isTrying = true;
     if (policy.onAmbiguous !== "retry") {
       this.#become(this.#backlog.phase, { ...this.#troubleOf(item), isUnclear: true }); // L5
       await this.#ports.committed();
@@ -336,6 +365,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     this.#stillSinceMs = startMs;
     const outcome = await this.#send(item);
     if (this.#stopped) return false;
+    this.#isTrying = false;
     this.#giveBack(outcome.kind);
     if (!this.#isTimed) counters.timings.delivery.observe(environment.monotonicMs() - startMs);
     this.#isTimed = true; // one of a wake-up is enough
@@ -366,7 +396,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
         return this.#halt(verdict.trouble);
       case "bury":
         if (verdict.closes) this.#become("closed", verdict.trouble);
-        return await this.#bury(item, verdict.reason, verdict.trouble);
+        return await this.#bury(verdict.reason, verdict.trouble);
     }
   }
 
@@ -413,6 +443,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   }
 
   #halt(trouble: LaneTrouble): false {
+    this.#waitNoMore();
     this.#become("halted", trouble);
     this.#ports.log.error(
       { ...this.id, outSeq: trouble.outSeq, halt: trouble.halt, reason: trouble.reason },
@@ -421,35 +452,39 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     return false;
   }
 
-  /** The head, with the parts of it that follow, becomes a dead letter; the lane goes on only after the commit that says so (L1). */
-  async #bury(first: LaneItem, reason: DeadReplyReason, trouble: LaneTrouble): Promise<boolean> {
+  /** The reply at the head, all of its parts that are left, becomes dead letters; the lane goes on only after the commit that says so (L1). */
+  async #bury(reason: DeadReplyReason, trouble: LaneTrouble): Promise<boolean> {
     await this.#readWholeReply();
-    let buried = 0;
-    for (let item = this.#backlog.head; item !== undefined && !this.#stopped; item = this.#backlog.head) {
-      const belongs = isSameReply(item, first) || (this.#backlog.phase === "closed" && buried < MOVED_BYTES_MAX);
-      if (!belongs) break;
-      if (!this.#buryOne(item, reason, trouble)) return this.#halt({ ...trouble, halt: "full" });
-      buried += item.body.length;
+    for (let bytes = 0; !this.#stopped && bytes < MOVED_BYTES_MAX && this.#backlog.hasWholeReply; ) {
+      const reply = this.#backlog.headReply;
+      if (reply.length === 0) break;
+      if (!this.#buryReply(reply, reason, trouble))
+        return this.#halt({ ...this.#troubleOf(reply[0]!), reason: trouble.reason, halt: "full" });
+      bytes += reply.reduce((sum, { body }) => sum + body.length, 0);
+      if (this.#backlog.phase !== "closed") break;
     }
     if (this.#stopped) return false;
-    if (this.#backlog.phase !== "closed") this.#backlog.become("flowing", null);
-    this.#ports.changed(this, true);
     return await this.#afterCommit();
   }
 
-  /** False if there is no room for one more dead letter. */
-  #buryOne(item: LaneItem, reason: DeadReplyReason, trouble: LaneTrouble): boolean {
+  /** Whole, or not at all if there is no room for so many dead letters. Where it may crash, nothing is half done. */
+  #buryReply(reply: readonly LaneItem[], reason: DeadReplyReason, trouble: LaneTrouble): boolean {
     const { counters, environment, log } = this.#ports;
-    const { attempts, reason: error } = this.#isAbout(item, trouble)
-      ? trouble
-      : { attempts: 0, reason: trouble.reason };
-    const letter = encodeDeadReply({ id: this.id, item, reason, error, attempts, atMs: environment.nowMs() });
-    if (!this.#ports.reserveDeadLetter(letter.length)) return false;
-    counters.deadLetters += 1;
-    log.warn({ ...this.id, outSeq: item.outSeq, reason, error }, "a reply became a dead letter");
-    this.#backlog.bury(item, letter, this.#markerOf(item, reason));
+    const atMs = environment.nowMs();
+    const letters = reply.map((item) => {
+      const isMeant = replyName(item) === replyName(trouble);
+      const attempts = isMeant ? trouble.attempts : 0;
+      return encodeDeadReply({ id: this.id, item, reason, error: trouble.reason, attempts, atMs });
+    });
+    const lettersBytes = letters.reduce((sum, { length }) => sum + length, 0);
+    if (!this.#ports.reserveDeadLetter(lettersBytes, letters.length)) return false;
+    for (const [i, item] of reply.entries()) this.#backlog.bury(item, letters[i]!, this.#markerOf(item, reason));
+    if (this.#backlog.phase !== "closed") this.#backlog.become("flowing", null);
+    this.#ports.changed(this, true);
     this.#tellSize();
     this.#roomCame();
+    counters.deadLetters += letters.length;
+    log.warn({ ...this.id, outSeq: reply[0]!.outSeq, reason, error: trouble.reason }, "a reply became a dead letter");
     return true;
   }
 
@@ -461,7 +496,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   async #skipped(item: LaneItem): Promise<boolean> {
     const isMeant = this.#skips === replyName(item);
     this.#skips = null;
-    const goesOn = isMeant ? await this.#bury(item, "skipped", this.#troubleOf(item)) : true;
+    const goesOn = isMeant ? await this.#bury("skipped", this.#troubleOf(item)) : true;
     for (const tell of this.#onSkipped.splice(0)) tell();
     return goesOn;
   }
@@ -485,13 +520,10 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     return isExhausted(trouble, policy, this.#ports.environment.nowMs());
   }
 
-  /** There was no time for another attempt, and its account is blocked. */
-  #givenUp(): LaneVerdict {
-    const { environment } = this.#ports;
-    const trouble = this.#backlog.trouble!;
-    const outcome: SendOutcome = { kind: "retryable", reason: trouble.reason };
-    const asTried = { ...trouble, attempts: trouble.attempts - 1 };
-    return afterAttempt(asTried, outcome, this.parties.policy, environment.nowMs(), environment.random());
+  /** Its account is blocked, and there is no time for another attempt. */
+  async #givenUp(): Promise<boolean> {
+    const item = await this.#readHead();
+    return await this.#judged(item, outOfTime(this.#backlog.trouble!, this.parties.policy));
   }
 
   #enter(account: ChannelAccount): boolean {
@@ -505,6 +537,11 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     if (this.#waitsForPlace || this.#hasPlace) return;
     this.#waitsForPlace = true;
     account.wait(this);
+  }
+
+  #waitNoMore(): void {
+    if (this.#waitsForPlace) this.parties.account?.cancel(this);
+    this.#waitsForPlace = false;
   }
 
   #giveBack(ended: AttemptEnd): void {
@@ -615,10 +652,6 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     return troubleOf(item, this.#backlog.trouble, this.#ports.environment.nowMs());
   }
 
-  #isAbout(item: LaneItem, trouble: LaneTrouble): boolean {
-    return replyName(item) === replyName(trouble);
-  }
-
   /** Whether it was woken, or is awake. */
   #wake(): boolean {
     if (this.#stopped || this.ref === null) return false;
@@ -632,7 +665,9 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     this.#stillSinceMs ??= this.#ports.environment.monotonicMs();
   }
 
+  /** Of a stopped lane another one tells. */
   #tellSize(): void {
+    if (this.#stopped) return;
     const bytes = this.#backlog.memoryBytes;
     if (bytes !== this.#bytesTold) this.#ports.resized(bytes - this.#bytesTold);
     this.#bytesTold = bytes;

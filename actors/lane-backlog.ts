@@ -155,12 +155,22 @@ export class LaneBacklog {
     return item?.extra === undefined ? item : undefined;
   }
 
-  /** Whether the rest of the reply at the head is in memory. */
-  get hasWholeReply(): boolean {
+  /** The head and what follows of the same reply, as far as it is in memory; empty if there is none, or it has to be read first. */
+  get headReply(): readonly LaneItem[] {
     const first = this.head;
-    if (first?.extra?.parts === undefined) return true;
-    const parts = [...this.#window, ...(this.hasUnread ? [] : this.#outbox)].filter((item) => isSameReply(item, first));
-    return !this.hasUnread || parts.at(-1)?.part === first.extra.parts;
+    if (first === undefined) return [];
+    if (first.extra?.parts === undefined) return [first];
+    const inMemory: readonly LaneItem[] = [...this.#window, ...(this.hasUnread ? [] : this.#outbox)];
+    const end = inMemory.findIndex((item) => !isSameReply(item, first));
+    return end === -1 ? inMemory : inMemory.slice(0, end);
+  }
+
+  /** Whether all of the reply at the head is in memory. */
+  get hasWholeReply(): boolean {
+    if (!this.hasUnread) return true;
+    const first = this.head;
+    if (first === undefined) return false;
+    return first.extra?.parts === undefined || this.headReply.length < this.#window.length;
   }
 
   /** Of a commit that was applied, or of the outbox when the shard was opened. */

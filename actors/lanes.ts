@@ -2,7 +2,8 @@
 // takes what operators ask of them.
 //
 // Invariants
-//   F1. A verb of an operator is done with when what it changed is committed; done twice it changes nothing.
+//   F1. A verb of an operator is done with when what it changed is committed; done twice it changes nothing. Those of one lane are
+//       done in the order of the inbox.
 //   F2. What has stood in the outbox for `spillMs` goes to its lane's list (R1). Transfers do not: their place in the outbox is what
 //       their target knows them by.
 
@@ -46,7 +47,7 @@ export interface LanesOptions {
   readonly family: ActorFamily;
   readonly bot: (name: string) => BotDefinition | undefined;
   readonly channel: (name: string) => Channel | undefined;
-  readonly accounts: Pick<ChannelAccounts, "of" | "ring" | "ringAll">;
+  readonly accounts: Pick<ChannelAccounts, "of" | "find" | "ring" | "ringAll">;
   readonly committer: Pick<
     Committer,
     "ack" | "laneChanged" | "laneChangedLater" | "replaceLane" | "reserveDeadLetter" | "committed" | "finish"
@@ -77,6 +78,8 @@ export class Lanes {
   readonly #lanes = new Map<ConversationKey, LaneActor>();
   #look: Timer | null = null;
   #sweep: Timer | null = null;
+  /** By lane, while a verb waits: when the last one is done. */
+  readonly #verbs = new Map<ConversationKey, Promise<void>>();
   /** Dead letters that are on their way back. */
   readonly #redriving = new Set<string>();
   #stopped = false;
@@ -93,7 +96,7 @@ export class Lanes {
       counters: options.counters,
       ack: (entry, index) => committer.ack(entry, index),
       changed: (lane, soon) => (soon ? committer.laneChanged(lane) : committer.laneChangedLater(lane)),
-      reserveDeadLetter: (bytes) => committer.reserveDeadLetter(bytes),
+      reserveDeadLetter: (bytes, count) => committer.reserveDeadLetter(bytes, count),
       committed: () => committer.committed(),
       readList: (key, after, count) => options.store.readLaneList(key, { after, count }),
       wakeUpAfter: options.wakeUpAfter,
@@ -147,17 +150,37 @@ export class Lanes {
   /** F1 */
   control(message: LaneControlMessage): void {
     const { committer, environment } = this.#options;
+    const { key } = message;
+    const before = this.#verbs.get(key);
+    const done = before === undefined ? this.#obey(message) : before.then(() => this.#obey(message));
+    this.#verbs.set(key, done);
     void environment.run(async () => {
-      await this.#obey(message);
+      await done;
+      if (this.#verbs.get(key) === done) this.#verbs.delete(key);
       await committer.committed();
       committer.finish(message.source);
     });
   }
 
+  /** A wake-up came. One that comes before its time leaves another, or nobody would come back. */
   ring(alarm: Alarm): void {
     const account = accountOf(alarm);
-    if (account !== null) this.#options.accounts.ring(account);
-    else this.#lanes.get(alarm as ConversationKey)?.ring();
+    if (account !== null) this.#ringAccount(account, alarm);
+    const lane = this.#lanes.get(alarm as ConversationKey);
+    lane?.ring();
+    lane?.leaveWakeUp();
+  }
+
+  #ringAccount(name: string, alarm: Alarm): void {
+    const { accounts, wakeUpAfter } = this.#options;
+    accounts.ring(name);
+    const earlyMs = accounts.find(name)?.view.reopensInMs ?? 0;
+    if (earlyMs > 0) wakeUpAfter(alarm, Math.ceil(earlyMs));
+  }
+
+  /** For every lane that waits for its time: of those that were left before, some may be lost. */
+  leaveWakeUps(): void {
+    for (const lane of this.#lanes.values()) lane.leaveWakeUp();
   }
 
   /** Whether one more turn may reply (C2); if not, `onRoom` is called once a reply has left. */
@@ -220,6 +243,7 @@ export class Lanes {
       const successor = crashed.successor();
       this.#options.committer.replaceLane(crashed, successor);
       this.#start(successor).resume();
+      successor.leaveWakeUp();
     });
   }
 
@@ -290,14 +314,17 @@ export class Lanes {
     }
   }
 
-  /** One that is gone was redriven before. */
+  /** One that is gone was redriven before; a transfer has no list that it could join (F2). */
   async #redrive(key: ConversationKey, letter: string): Promise<void> {
-    if (this.#redriving.has(letter)) return;
-    this.#redriving.add(letter);
+    if (this.#redriving.has(letter) || isTransferKey(key)) return;
     const entry = parseEntryId(letter);
     const reply = await this.#deadReply(key, entry);
-    if (reply !== null) await this.#lane(key, null)?.redrive(reply, entry);
-    this.#redriving.delete(letter);
+    const lane = reply === null ? null : this.#lane(key, null);
+    if (reply === null || lane === null) return;
+    this.#redriving.add(letter);
+    await lane.redrive(reply, entry);
+    void this.#options.committer.committed().then(() => this.#redriving.delete(letter)); // until then it can be read
+    this.#lanes.get(key)?.resume(); // it may be another one by now
   }
 
   /** Null if there is no such dead letter, or it is none of this lane. */

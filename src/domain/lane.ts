@@ -7,6 +7,7 @@
 //   N3. A channel that cannot recognise a repeat (`onAmbiguous` is not `retry`) is never sent the same reply again by a guess: an
 //       outcome that nobody knows, an attempt cut short by the end of a process included, is probed, or halts the lane.
 //   N4. A reply whose time is over is not sent, whatever the ordering.
+//   N5. Every wait ends: no Retry-After reaches past the time budget, and what a channel says in no number of milliseconds says nothing.
 
 import type { ProbeOutcome, SendOutcome } from "../channels/channel.ts";
 import { DELIVERY_BACKOFF, fullJitterDelayMs } from "./retry-policy.ts";
@@ -108,14 +109,13 @@ export function beforeAttempt(
   policy: LanePolicy,
   nowMs: number,
 ): BeforeAttempt {
-  if (expiresAtMs !== undefined && expiresAtMs <= nowMs && trouble.isUnclear !== true) return bury("expired", trouble); // N4
-  if (trouble.isUnclear !== true) return SEND;
+  const isUnclear = trouble.isUnclear === true && policy.onAmbiguous !== "retry";
+  if (expiresAtMs !== undefined && expiresAtMs <= nowMs && !isUnclear) return bury("expired", trouble); // N4
+  if (!isUnclear) return SEND;
   switch (policy.onAmbiguous) {
-    case "retry":
-      return SEND;
     case "probe":
       return PROBE;
-    case "halt":
+    default:
       return { kind: "halt", trouble: halted(trouble, "unclear") }; // N3
   }
 }
@@ -169,6 +169,12 @@ export function afterProbe(
 export const isExhausted = ({ attempts, firstFailedAtMs }: LaneTrouble, policy: LanePolicy, nowMs: number): boolean =>
   attempts >= policy.attemptsMax || (attempts > 0 && nowMs - firstFailedAtMs >= policy.budgetMs);
 
+/** What becomes of one that is exhausted. */
+export function outOfTime(trouble: LaneTrouble, policy: LanePolicy): LaneVerdict {
+  if (trouble.isUnclear === true) return { kind: "halt", trouble: halted(trouble, "unclear") }; // N3
+  return giveUp("exhausted", trouble, policy);
+}
+
 /** What an operator's `retry` makes of it: as if it had not been tried. */
 export function triedAfresh({ isUnclear: _, halt: __, ...trouble }: LaneTrouble, nowMs: number): LaneTrouble {
   return { ...trouble, attempts: 0, firstFailedAtMs: nowMs, nextAtMs: nowMs };
@@ -182,12 +188,11 @@ function later(
   nowMs: number,
   random: number,
 ): LaneVerdict {
-  if (isExhausted(trouble, policy, nowMs)) {
-    if (trouble.isUnclear === true) return { kind: "halt", trouble: halted(trouble, "unclear") }; // N3
-    return giveUp("exhausted", trouble, policy);
-  }
-  const delayMs = Math.max(retryAfterMs, fullJitterDelayMs(DELIVERY_BACKOFF, trouble.attempts, random));
-  return { kind: "retry", trouble: { ...trouble, nextAtMs: Math.ceil(nowMs + delayMs) } };
+  if (isExhausted(trouble, policy, nowMs)) return outOfTime(trouble, policy);
+  const floorMs = Number.isNaN(retryAfterMs) ? 0 : retryAfterMs;
+  const delayMs = Math.max(floorMs, fullJitterDelayMs(DELIVERY_BACKOFF, trouble.attempts, random));
+  const endMs = Math.min(trouble.firstFailedAtMs + policy.budgetMs, Number.MAX_SAFE_INTEGER); // N5
+  return { kind: "retry", trouble: { ...trouble, nextAtMs: Math.ceil(Math.min(nowMs + delayMs, endMs)) } };
 }
 
 const giveUp = (reason: "terminal" | "exhausted", trouble: LaneTrouble, { ordering }: LanePolicy): LaneVerdict =>

@@ -1,248 +1,23 @@
 // L1 to L4 of actors/lane-actor.ts, with the lanes of a shard on a memory store and the production committer.
 
 import { afterEach, describe, expect, test } from "vitest";
-import { ActorSystem } from "../../actors/actor-system.ts";
-import { ChannelAccounts } from "../../actors/channel-accounts.ts";
-import { Committer } from "../../actors/committer.ts";
-import { Lanes } from "../../actors/lanes.ts";
-import type { Channel, SendOutcome } from "../../src/channels/channel.ts";
-import { decodeLaneState } from "../../src/codec/lane-codec.ts";
-import { encodeOutboxEntry, type OutboxReply } from "../../src/codec/outbox-codec.ts";
-import { encodeRecord } from "../../src/codec/record-codec.ts";
-import { type ConversationKey, conversationKey } from "../../src/domain/ids.ts";
-import type { Delivery } from "../../src/domain/message.ts";
-import { newRecord } from "../../src/domain/record.ts";
-import { PartEnvironment } from "../../src/environment.ts";
-import { CodecError, StoreUnavailableError } from "../../src/errors.ts";
-import { newCounters } from "../../src/metrics.ts";
-import { MemoryData, MemoryStore } from "../../src/store/memory-store.ts";
-import type { Commit, CommitReply, ShardStore } from "../../src/store/shard-store.ts";
-import { type Gate, gate, quiet } from "../support/quiet.ts";
-import { RecordingLog } from "../support/recording-log.ts";
-import { VirtualEnvironment } from "../support/virtual-environment.ts";
-
-const keyOf = (conversation: string, bot = "strict"): ConversationKey =>
-  conversationKey({ bot, channel: "test", conversation });
-
-interface Attempt {
-  readonly key: string;
-  readonly body: string;
-  readonly atMs: number;
-  readonly to: string;
-}
-
-/** The recipient: answers as told, at once or when the test opens the gate. */
-class Recipient {
-  readonly attempts: Attempt[] = [];
-  readonly #environment: VirtualEnvironment;
-  answers: SendOutcome[] = [];
-  held: Gate<SendOutcome>[] | null = null;
-  inFlight = 0;
-  inFlightMax = 0;
-
-  constructor(environment: VirtualEnvironment) {
-    this.#environment = environment;
-  }
-
-  send = async (delivery: Delivery): Promise<SendOutcome> => {
-    const { idempotencyKey: key, to } = delivery;
-    const body = Buffer.from(delivery.body).toString();
-    this.attempts.push({ key, body, to: to.conversation, atMs: this.#environment.nowMs() });
-    this.inFlight += 1;
-    this.inFlightMax = Math.max(this.inFlightMax, this.inFlight);
-    const held = this.held;
-    const answer = gate<SendOutcome>();
-    if (held === null) answer.open(this.answers.shift() ?? { kind: "delivered" });
-    else held.push(answer);
-    const outcome = await answer.promise;
-    this.inFlight -= 1;
-    return outcome;
-  };
-
-  get bodies(): string[] {
-    return this.attempts.map(({ body }) => body);
-  }
-
-  channel(): Channel {
-    return { name: "test", delivery: "lane", render: () => new Uint8Array(), send: this.send };
-  }
-}
-
-/** One life of a shard's owner: lanes and committer on shared data. */
-class Life {
-  readonly log: RecordingLog = new RecordingLog();
-  readonly wakeUps: { key: ConversationKey; delayMs: number; atMs: number; durable: boolean }[] = [];
-  readonly lost: string[] = [];
-  readonly failures: unknown[] = [];
-  readonly lanes: Lanes;
-  readonly committer: Committer;
-  readonly #store: ShardStore;
-  readonly #actors: ActorSystem;
-  readonly commits: Commit[] = [];
-  /** While true, commits reach Redis and their answers do not come back. */
-  answersAreLost = false;
-  redisIsAway = false;
-  #dead = false;
-
-  constructor(world: World, epoch: number) {
-    const { environment, recipient } = world;
-    this.#store = new MemoryStore(environment, world.data).shard(0);
-    this.#actors = new ActorSystem({
-      after: environment.after,
-      onCrash: (_actor, error) => {
-        throw error;
-      },
-    });
-    const commit = async (commit: Commit): Promise<CommitReply> => {
-      if (this.#dead) return new Promise(() => undefined);
-      if (this.redisIsAway) throw new StoreUnavailableError("away");
-      this.commits.push(commit);
-      const reply = await this.#store.commit(commit);
-      if (this.answersAreLost) throw new StoreUnavailableError("answer lost");
-      return reply;
-    };
-    const part = new PartEnvironment(environment, (error) => this.failures.push(error));
-    this.committer = new Committer({
-      environment: part,
-      log: this.log.log,
-      counters: newCounters(),
-      store: { commit },
-      epoch,
-      leaseMs: 5_000,
-      ackDelayMs: 20,
-      commitKeysMax: 4_000,
-      commitBytesMax: 4_194_304,
-      deadLetters: { count: world.shard.deadCount, bytes: world.shard.deadBytes },
-      deadLettersMax: world.deadLettersMax,
-      deadLetterBytesMax: 268_435_456,
-      transcript: { linesMax: 200, bytesMax: 262_144, ttlMs: 60_000 },
-      onReplies: (entry, replies) => this.lanes.enqueue(entry, replies),
-      onTranscript: () => undefined,
-      onInboxDone: () => undefined,
-      onTimer: () => undefined,
-      onOpen: () => undefined,
-      toList: (reply) => this.lanes.toList(reply),
-      sortSends: () => ({ here: null, away: [] }),
-      onLost: (reason) => this.lost.push(reason),
-    });
-    this.lanes = new Lanes({
-      environment: part,
-      crashPolicy: { restartAfterMs: () => 0 },
-      log: this.log.log,
-      counters: newCounters(),
-      store: this.#store,
-      family: this.#actors.family("lane"),
-      bot: (name) => ({
-        name,
-        version: 1,
-        initialState: () => null,
-        onMessage: (state) => state,
-        ordering: name === "available" ? "available" : "strict",
-      }),
-      channel: (name) => (name === "test" ? recipient.channel() : undefined),
-      accounts: new ChannelAccounts(part),
-      spillMs: 2_000,
-      sweepMs: 1_000,
-      deliveryBudgetMs: 259_200_000,
-      committer: this.committer,
-      isResident: () => true,
-      wakeUpAfter: (key, delayMs) => {
-        const durable = world.shard.lanes.has(key as ConversationKey);
-        this.wakeUps.push({ key: key as ConversationKey, delayMs, atMs: environment.nowMs(), durable });
-        if (world.wakeUpsArrive) environment.after(delayMs, () => this.lanes.ring(key));
-      },
-      laneBacklogMax: 5,
-      laneBacklogBytesMax: 1_000,
-      onRoom: () => undefined,
-    });
-  }
-
-  /** Commits replies of a conversation, as its turn would. */
-  reply(key: ConversationKey, ...bodies: string[]): void {
-    const record = encodeRecord(newRecord({ entry: { ms: 1, seq: 0 }, index: 0 }), 1, "null");
-    const replies: OutboxReply[] = bodies.map((body) => ({
-      key,
-      born: "b0",
-      outSeq: Number(/\d+$/.exec(body)?.[0]),
-      body: Buffer.from(body),
-    }));
-    this.committer.add({
-      key,
-      takeWrite: () => ({
-        write: { key, record, ids: null, idsTtlMs: null, transcript: [] },
-        replies,
-        consumed: [],
-        dead: [],
-        deadDone: [],
-        sends: [],
-      }),
-      committed: () => undefined,
-    });
-  }
-
-  /** kill -9 */
-  kill(): void {
-    this.#dead = true;
-    this.committer.stop();
-    this.lanes.stop();
-    this.#actors.stop();
-  }
-}
-
-class World {
-  readonly environment: VirtualEnvironment = new VirtualEnvironment(5);
-  readonly data: MemoryData = new MemoryData();
-  readonly recipient: Recipient = new Recipient(this.environment);
-  wakeUpsArrive = true;
-  deadLettersMax = 100_000;
-  #epoch = 0;
-  lives: Life[] = [];
-
-  get shard() {
-    return this.data.shard(0);
-  }
-
-  async life(): Promise<Life> {
-    const store = new MemoryStore(this.environment, this.data).shard(0);
-    await store.acquire({ node: "n", observedEpoch: this.#epoch, leaseMs: 5_000 });
-    this.#epoch += 1;
-    const life = new Life(this, this.#epoch);
-    this.lives.push(life);
-    await life.lanes.recover();
-    return life;
-  }
-
-  laneState(key: ConversationKey) {
-    const stored = this.shard.lanes.get(key);
-    return stored === undefined ? null : decodeLaneState(stored);
-  }
-
-  deadLetters(): { reason: string; outSeq: number; body: string }[] {
-    return this.shard.dead.entries.map(({ bytes }) => {
-      const letter = JSON.parse(Buffer.from(bytes).toString()) as { reason: string; outSeq: number; body: string };
-      return { ...letter, body: Buffer.from(letter.body, "base64").toString() };
-    });
-  }
-
-  /** Everything that was replied is delivered and acknowledged, or buried. */
-  async through(limitMs: number): Promise<void> {
-    await quiet();
-    await this.environment.until(() => this.isEmpty, limitMs, "the outbox is worked off");
-  }
-
-  get isEmpty(): boolean {
-    return this.shard.outbox.entries.length + this.shard.laneLists.size === 0;
-  }
-}
+import type { SendOutcome } from "../../src/channels/channel.ts";
+import { encodeOutboxEntry } from "../../src/codec/outbox-codec.ts";
+import { conversationKey } from "../../src/domain/ids.ts";
+import { CodecError } from "../../src/errors.ts";
+import { MemoryStore } from "../../src/store/memory-store.ts";
+import { quiet } from "../support/quiet.ts";
+import { keyOf, type Life, World } from "./support/lane-rig.ts";
 
 let world: World;
 const fresh = async ({ deadLettersMax = 100_000 } = {}): Promise<Life> => {
   world = new World();
-  world.deadLettersMax = deadLettersMax;
+  world.settings.deadLettersMax = deadLettersMax;
   return world.life();
 };
 afterEach(() => {
-  for (const life of world.lives) life.kill();
+  world.kill();
+  expect(world.wrong).toEqual([]);
 });
 
 const RETRY: SendOutcome = { kind: "retryable", reason: "HTTP 503" };
@@ -313,7 +88,7 @@ describe("a failed attempt", () => {
     const send = recipient.send;
     recipient.send = (delivery) => {
       if (recipient.attempts.length > 0) return send(delivery);
-      recipient.attempts.push({ key: delivery.idempotencyKey, body: "", to: "c", atMs: 0 });
+      recipient.attempts.push({ key: delivery.idempotencyKey, body: "", to: "c", atMs: 0, redriven: false });
       throw new TypeError("fetch failed: r1");
     };
     life.reply(keyOf("c"), "r1", "r2");
@@ -483,9 +258,7 @@ describe("a new owner goes on from the outbox, its acknowledgements and the lane
     first.kill();
     const store = new MemoryStore(world.environment, world.data).shard(0);
     expect(await store.readOutbox({ after: { ms: 0, seq: 0 }, count: 100 })).toHaveLength(50);
-    const next = new Life(world, 2);
-    world.lives.push(next);
-    expect(await next.lanes.recover()).toEqual({ replies: 50, retrying: 3 });
+    expect((await world.life()).recovered).toEqual({ replies: 50, retrying: 3 });
   });
 
   test("an outbox entry that is damaged opens nothing: it stays, and the error says so", async () => {
