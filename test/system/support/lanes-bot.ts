@@ -1,4 +1,4 @@
-// The bot of the tests of lanes whose replies fail for good: it answers each message with its id, and tells what it was told of
+// The bot of the tests of lanes whose replies fail for good: it answers each message with its id and with what it was told of
 // replies that were not delivered.
 
 import { defineBot } from "colloquy";
@@ -16,7 +16,7 @@ export default defineBot<LanesState>({
   ordering: "available",
   initialState: () => ({ ids: [], failed: [] }),
   onMessage(state, message, ctx) {
-    ctx.reply(message.id);
+    ctx.reply([message.id, ...state.failed].join(", "));
     return { ...state, ids: [...state.ids, message.id] };
   },
   onNotice: {
