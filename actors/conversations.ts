@@ -20,7 +20,8 @@ import { severityOf } from "../src/errors.ts";
 import { describeError } from "../src/log.ts";
 import { SCAN_START, type ShardStore } from "../src/store/shard-store.ts";
 import type { ActorFamily } from "./actor-system.ts";
-import { ConversationActor, type ConversationPorts } from "./conversation-actor.ts";
+import type { ConversationPorts } from "./conversation/core.ts";
+import { ConversationActor } from "./conversation-actor.ts";
 import type { PendingHeads } from "./pending-heads.ts";
 
 /** What is in memory of all shards of a node, and how much may be. */

@@ -24,6 +24,7 @@ import {
   afterTurn,
   type ConversationRecord,
   EMPTY_LIST,
+  type ExtraParts,
   type Notice,
   newRecord,
   type RecordExtra,
@@ -64,9 +65,6 @@ export interface TurnEffects {
   /** How many replies, also such as a transcript takes. */
   readonly replies: number;
 }
-
-/** What may change in the extra beside a decision; undefined takes a part away. */
-export type ExtraParts = { readonly [Key in keyof RecordExtra]?: RecordExtra[Key] | undefined };
 
 /** Estimate of what a resident takes besides its state and ids. */
 const RESIDENT_OVERHEAD_BYTES = 2_048;

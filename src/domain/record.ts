@@ -232,11 +232,11 @@ export function haltName(record: ConversationRecord): string | null {
   return openTurn === undefined ? halt.reason : formatBorn(openTurn.position);
 }
 
-/** The record with these parts of its extra set; undefined takes one away. */
-export function withExtra(
-  record: ConversationRecord,
-  parts: { readonly [Key in keyof RecordExtra]?: RecordExtra[Key] | undefined },
-): ConversationRecord {
+/** What may change in the extra beside a decision; undefined takes a part away. */
+export type ExtraParts = { readonly [Key in keyof RecordExtra]?: RecordExtra[Key] | undefined };
+
+/** The record with these parts of its extra set. */
+export function withExtra(record: ConversationRecord, parts: ExtraParts): ConversationRecord {
   const entries = Object.entries({ ...record.extra, ...parts }).filter(([, value]) => value !== undefined);
   return { ...record, extra: entries.length === 0 ? null : (Object.fromEntries(entries) as RecordExtra) };
 }

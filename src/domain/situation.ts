@@ -1,6 +1,6 @@
-// Situation: what a conversation does, in the words that are used everywhere, as far as its record says it. Pure.
+// Situation: what a conversation does, in the words that are used everywhere, as its record says it and what is in memory. Pure.
 
-import type { OpenEntry } from "../codec/open-codec.ts";
+import type { ConversationState, OpenEntry } from "../codec/open-codec.ts";
 import { type ConversationRecord, haltName, storedExtra } from "./record.ts";
 
 /**
@@ -40,6 +40,51 @@ export function quarantinedEntryOf(record: ConversationRecord, before: OpenEntry
     waitingBytes: bytes,
     runs: false,
   };
+}
+
+export interface Situation {
+  readonly state: ConversationState;
+  /** ms since the Unix epoch; null where nothing durable says it. */
+  readonly sinceMs: number | null;
+  readonly why: string;
+  /** On its waiting list. */
+  readonly waiting: number;
+  /** Failed runs of the message at the head. */
+  readonly attempts: number;
+}
+
+/** What only its process knows of it. */
+export interface InMemory {
+  /** The runtime's own code failed on it. */
+  readonly isCrashing: boolean;
+  /** Its record cannot be read. */
+  readonly isQuarantined: boolean;
+  readonly isInTurn: boolean;
+  readonly isBackingOff: boolean;
+  /** Messages in memory that are not decided. */
+  readonly undecided: number;
+}
+
+const IDLE = Object.freeze({ state: "idle", why: "" } as const);
+
+/** Of one that is in memory. @param record null before its first message was decided */
+export function situationOf(record: ConversationRecord | null, inMemory: InMemory): Situation {
+  const { waiting, openTurn, halt } = record?.extra ?? {};
+  const { state, why } = stateInMemory(inMemory, halt !== undefined) ?? (record === null ? IDLE : stateOf(record));
+  const sinceMs = halt?.sinceMs ?? openTurn?.firstFailedAtMs ?? null;
+  return { state, why, sinceMs, waiting: waiting?.count ?? 0, attempts: openTurn?.attempts ?? 0 };
+}
+
+/** Null where the record says it. */
+function stateInMemory(
+  { isCrashing, isQuarantined, isInTurn, isBackingOff, undecided }: InMemory,
+  isHalted: boolean,
+): Pick<Situation, "state" | "why"> | null {
+  if (isCrashing) return { state: "halted", why: "crashing: the runtime's own code failed on it" };
+  if (isQuarantined) return { state: "quarantined", why: "its record cannot be read" };
+  if (isInTurn) return { state: "active", why: "a turn runs" };
+  if (isBackingOff || isHalted || undecided === 0) return null;
+  return { state: "active", why: "messages wait for their record, a commit, or room" };
 }
 
 /** Of what is stored alone; what is in memory may make an idle one active. */

@@ -1,7 +1,8 @@
 // The order of the outside, in a conversation that runs: holds that are durable, gaps, what lifts them, late ones (attacks B3, B8, B12).
 
 import { describe, expect, test } from "vitest";
-import { type ConversationActor, ORDER_CLOCK } from "../../actors/conversation-actor.ts";
+import { ORDER_CLOCK } from "../../actors/conversation/order-keeper.ts";
+import type { ConversationActor } from "../../actors/conversation-actor.ts";
 import type { ExternalOrder } from "../../src/domain/external-order.ts";
 import type { Inbound } from "../../src/domain/message.ts";
 import { haltName } from "../../src/domain/record.ts";

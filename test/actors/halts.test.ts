@@ -1,7 +1,8 @@
 // Poison, halts, what an operator does about them, dead letters and notices (C9; DESIGN 5; attacks B17, H3).
 
 import { describe, expect, test } from "vitest";
-import { type ConversationActor, RETRY_CLOCK } from "../../actors/conversation-actor.ts";
+import { RETRY_CLOCK } from "../../actors/conversation/head-turn.ts";
+import type { ConversationActor } from "../../actors/conversation-actor.ts";
 import { haltName } from "../../src/domain/record.ts";
 import { TerminalError } from "../../src/errors.ts";
 import { gate, quiet } from "../support/quiet.ts";

@@ -1,9 +1,9 @@
-// C7 and C8 of actors/conversation-actor.ts: what cannot move leaves the inbox for its conversation's own list (R1), and a turn that was
-// begun goes first.
+// C7 of actors/conversation/list-window.ts and C8 of begun-work.ts: what cannot move leaves the inbox for its conversation's own list
+// (R1), and a turn that was begun goes first.
 
 import { describe, expect, test } from "vitest";
+import { RETRY_CLOCK } from "../../actors/conversation/head-turn.ts";
 import type { ConversationActor } from "../../actors/conversation-actor.ts";
-import { RETRY_CLOCK } from "../../actors/conversation-actor.ts";
 import { gate, quiet } from "../support/quiet.ts";
 import { collector, ids, placed } from "./support/bots.ts";
 import { ConversationRig, type RigOptions, testChannel } from "./support/conversation-rig.ts";

@@ -2,11 +2,8 @@
 
 import { ActorSystem } from "../../../actors/actor-system.ts";
 import type { Committable, PendingWrite } from "../../../actors/committer.ts";
-import {
-  ConversationActor,
-  type ConversationBounds,
-  type ConversationPorts,
-} from "../../../actors/conversation-actor.ts";
+import type { ConversationBounds, ConversationPorts } from "../../../actors/conversation/core.ts";
+import { ConversationActor } from "../../../actors/conversation-actor.ts";
 import { RunningTurns } from "../../../actors/running-turns.ts";
 import type { AnyBot } from "../../../src/app-types.ts";
 import type { Channel } from "../../../src/channels/channel.ts";

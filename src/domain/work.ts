@@ -1,0 +1,44 @@
+// Work: what a turn of a conversation is about, and what its end changes in the record beside state and counts. Pure.
+//
+// Invariants
+//   V1. A turn that ends takes the open turn with it, and the mark of a suspect: both were of it alone.
+//   V2. Only a message moves the outside's order; only a notice of the record leaves the notices.
+
+import type { OrderState } from "./external-order.ts";
+import type { InboxMessage } from "./message.ts";
+import type { Position } from "./position.ts";
+import type { ConversationRecord, ExtraParts, Notice } from "./record.ts";
+
+/** A turn that is under way or about to be: of a message or of a notice. */
+export interface Work {
+  /** Null for a notice. As it stands in the inbox or on the list. */
+  readonly message: InboxMessage | null;
+  readonly notice: Notice | null;
+  readonly isLate: boolean;
+  /** What stands in the record after it; undefined for nothing. */
+  readonly order: OrderState | undefined;
+}
+
+export const messageWork = (message: InboxMessage, isLate: boolean, order: OrderState | undefined): Work => ({
+  message,
+  notice: null,
+  isLate,
+  order,
+});
+
+export const noticeWork = (notice: Notice): Work => ({ message: null, notice, isLate: false, order: undefined });
+
+/** Of the message, or of what the notice is about. */
+export const positionOf = ({ message, notice }: Work): Position => (message ?? notice)!.position;
+
+/** Those that wait behind the oldest; undefined for none. */
+export const noticesBehind = (notices: readonly Notice[] | undefined): readonly Notice[] | undefined =>
+  notices === undefined || notices.length <= 1 ? undefined : notices.slice(1);
+
+/** What changes in the extra by the end of its turn; null in the plain case, which is the frequent one. */
+export function extraAfterTurn({ extra }: ConversationRecord, work: Work): ExtraParts | null {
+  if (extra === null) return work.order === undefined ? null : { order: work.order };
+  const ended = { openTurn: undefined, suspect: undefined }; // V1
+  if (work.notice !== null) return { ...ended, order: extra.order, notices: noticesBehind(extra.notices) };
+  return { ...ended, order: work.order, notices: extra.notices }; // V2
+}
