@@ -93,8 +93,8 @@ export interface Admitted extends Addressed, MessageName {
   readonly idHash: Hash64;
   /** Where the outside numbers its messages. */
   readonly place?: ExternalPlace;
-  /** Who put it there, if it was no client: another conversation's turn, an operator, or a lane that gave up a reply. */
-  readonly by?: "turn" | "redrive" | "lane";
+  /** Who put it there, if it was no client: another conversation's turn, its own lane (a reply failed), or an operator. */
+  readonly by?: "turn" | "lane" | "redrive";
 }
 
 /** What else stands in a shard's inbox and a cursor may pass: a due timer, or what an operator asks. */

@@ -1,18 +1,20 @@
 // Mutants of the store: what a script, Redis or the way to it could do wrong, one thing at a time.
 
 import { decodeWaiting, hashKeyOf } from "../../src/codec/inbox-codec.ts";
+import { decodeLaneState, encodeLaneState } from "../../src/codec/lane-codec.ts";
 import { decodeRecord, encodeRecord } from "../../src/codec/record-codec.ts";
 import type { ConversationKey } from "../../src/domain/ids.ts";
 import type { EntryId } from "../../src/domain/position.ts";
 import { SLOT_BYTES } from "../../src/domain/recent-ids.ts";
 import type { RecordExtra } from "../../src/domain/record.ts";
 import { timerMember } from "../../src/store/keys.ts";
-import type { MemoryShard } from "../../src/store/memory-store.ts";
+import { type MemoryShard, MemoryStream } from "../../src/store/memory-store.ts";
 import {
   type AppendOptions,
   type AsideWrite,
   type Commit,
   type CommitReply,
+  type LaneListWrite,
   SCAN_START,
   type ShardStore,
   type StoredConversation,
@@ -497,6 +499,109 @@ const effects: readonly StoreMutant[] = [
   },
 ];
 
+/** A store that keeps something else of what leaves and joins the lists of lanes. */
+const keepingLists = (change: (list: LaneListWrite) => LaneListWrite): WorldMutant["options"] =>
+  committing((commit) => (commit.laneLists ? { ...commit, laneLists: commit.laneLists.map(change) } : commit));
+
+const joinsLists = ({ laneLists = [] }: Commit): boolean => laneLists.some(({ joining }) => joining.length > 0);
+
+const laneLists: readonly StoreMutant[] = [
+  {
+    name: "replies that move to the list of their lane are not kept",
+    breaks: "B2, R1, P4",
+    rules: ["alarm", "stuck", "delivery"],
+    options: keepingLists((list) => ({ ...list, joining: [] })),
+  },
+  {
+    name: "replies that move to the list of their lane stay in the outbox",
+    breaks: "R1: in one place at each moment",
+    rules: ["delivery", "stuck", "alarm"],
+    options: committing((commit) => (joinsLists(commit) ? { ...commit, acks: [], outboxDone: [] } : commit)),
+  },
+  {
+    name: "what was delivered stays on the list of its lane",
+    breaks: "R1: unfinished as long as it is there",
+    rules: ["stuck", "alarm", "delivery"],
+    options: keepingLists((list) => ({ ...list, leaving: [] })),
+  },
+  {
+    name: "what leaves the list of its lane takes the next along",
+    breaks: "R1, P4",
+    rules: ["alarm", "stuck", "delivery"],
+    options: keepingLists((list) => ({ ...list, leaving: list.leaving.flatMap((id) => [id, id + 1]) })),
+  },
+  {
+    name: "the list of a lane is read newest first",
+    breaks: "B2, P4",
+    rules: ["delivery", "alarm"],
+    options: {
+      wrapShard: (shard) =>
+        shardWith(shard, {
+          readLaneList: async (key, request) => (await shard.readLaneList(key, request)).toReversed(),
+        }),
+    },
+  },
+  {
+    name: "the list of a lane is read without its first entry",
+    breaks: "B2, P4",
+    rules: ["delivery", "stuck", "alarm"],
+    options: {
+      wrapShard: (shard) =>
+        shardWith(shard, {
+          readLaneList: async (key, request) => {
+            const entries = await shard.readLaneList(key, request);
+            return request.after === 0 ? entries.slice(1) : entries;
+          },
+        }),
+    },
+  },
+  {
+    name: "the list of a lane is written under the key of another",
+    breaks: "R1, B16",
+    rules: ["alarm", "stuck", "delivery"],
+    options: {
+      wrapShard: (shard) => {
+        const other = new Map<ConversationKey, ConversationKey>();
+        return shardWith(shard, {
+          commit: (commit) => {
+            for (const { key } of commit.lanes) if (!other.has(key)) other.set(key, [...other.keys()].at(-1) ?? key);
+            const written = commit.laneLists?.map((list) => ({ ...list, key: other.get(list.key) ?? list.key }));
+            const keys = new Set(written?.map(({ key }) => key));
+            const isApart = written === undefined || keys.size < written.length;
+            return shard.commit(isApart ? commit : { ...commit, laneLists: written });
+          },
+        });
+      },
+    },
+  },
+  {
+    name: "what a lane's state says of its list is not kept",
+    breaks: "R1: nobody goes on with what a process left",
+    rules: ["alarm", "stuck", "delivery"],
+    options: committing((commit) => ({
+      ...commit,
+      lanes: commit.lanes.map(({ key, state }) => ({ key, state: state && withoutList(state) })),
+    })),
+  },
+  {
+    name: "lists of lanes are written before the fence is checked",
+    breaks: "P6, S2",
+    rules: ["alarm", "stuck", "delivery"],
+    options: beforeTheFence((data, { laneLists: lists = [] }) => {
+      for (const { key, joining } of lists) {
+        const list = data.laneLists.get(key) ?? new MemoryStream();
+        for (const { id, bytes } of joining) list.addAs({ ms: id, seq: 0 }, bytes);
+        if (joining.length > 0) data.laneLists.set(key, list);
+      }
+    }),
+  },
+];
+
+function withoutList(bytes: Uint8Array): Uint8Array {
+  const { list: _list, ...state } = decodeLaneState(bytes);
+  return encodeLaneState(state);
+}
+
 const withoutPlace = ({ from: _place, ...options }: AppendOptions = {}): AppendOptions => options;
 
 const between: readonly StoreMutant[] = [
@@ -708,7 +813,7 @@ function recovering(
   };
 }
 
-const all = [...ownership, ...inbox, ...records, ...lists, ...effects, ...between, ...replies];
+const all = [...ownership, ...inbox, ...records, ...lists, ...laneLists, ...effects, ...between, ...replies];
 
 export const storeMutants: readonly WorldMutant[] = all.map((mutant) => ({
   ...mutant,

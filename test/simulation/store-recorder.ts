@@ -107,7 +107,18 @@ export class StoreRecorder {
     if (reply.kind !== "applied" || this.#applied.has(name)) return false;
     this.#applied.add(name);
     const keys = shardKeys(NAMESPACE, shard);
-    const { conversations, outbox, inboxDone, outboxDone, acks, lanes, laneLists, dead, inboxAdd } = commit;
+    const {
+      conversations,
+      outbox,
+      inboxDone,
+      outboxDone,
+      acks,
+      lanes,
+      laneLists,
+      dead,
+      deadDone = [],
+      inboxAdd,
+    } = commit;
     const ids = (entries: readonly EntryId[]): string[] => entries.map(formatEntryId);
     const commands: Command[] = [];
     if (conversations.length > 0)
@@ -131,13 +142,19 @@ export class StoreRecorder {
       for (const { id, bytes } of joining) commands.push(command("XADD", keys.laneList(key), `${id}-0`, "b", bytes));
       if (leaving.length > 0) commands.push(command("XDEL", keys.laneList(key), ...leaving.map((id) => `${id}-0`)));
     }
-    for (const letter of dead) {
-      this.#dead += 1;
-      commands.push(command("XADD", keys.dead, `${this.#dead}-0`, "b", letter));
-    }
+    for (const letter of dead) commands.push(command("XADD", keys.dead, this.#letterId(shard, letter), "b", letter));
+    if (deadDone.length > 0) commands.push(command("XDEL", keys.dead, ...ids(deadDone)));
     commands.push(command("HSET", keys.owner, "n", String(commit.n)));
     this.#add(at, commands);
     return true;
+  }
+
+  /** Two that say the same have the ids of one another, and mean the same. */
+  #letterId(shard: number, letter: Uint8Array): string {
+    const { entries } = this.#data.shard(shard).dead;
+    const stored = entries.findLast(({ bytes }) => Buffer.compare(bytes, letter) === 0);
+    this.#dead += 1;
+    return stored === undefined ? `0-${this.#dead}` : formatEntryId(stored.id);
   }
 
   *#conversation(

@@ -18,6 +18,7 @@ import {
   RunWriter,
   sha256,
   smallRun,
+  type WrittenMessage,
   type WrittenTurns,
 } from "./support/generated-run.ts";
 import { LANE_CORRUPTIONS } from "./support/lane-corruptions.ts";
@@ -478,6 +479,21 @@ test("the run in which replies wait on lists, are set aside and come back passes
   const report = verified(laneRun(), LANES);
   expect(report.ok, verifyText(report)).toBe(true);
   expect(report.figures.log).toMatchObject({ replies: 13, listedReplies: 9, rotten: 0 });
+});
+
+test("that a reply failed is told by its lane: no client sent that", () => {
+  const run = smallRun();
+  const { ms, n } = commits(run).at(-1)!;
+  const { record } = turnsOf(run, "c1").at(-1)!;
+  const marker: WrittenMessage = { conversation: "c1", id: "delivery-failed:b.1", text: "" };
+  const told: Append = { kind: "append", ms: ms + 1, messages: [marker] };
+  const cursor = { entry: { ms: ms + 1, seq: 0 }, index: 0 };
+  const after = { ...record, cursor, seq: record.seq + 1, chain: chainOf(record.chain, [marker.id]) };
+  const turns: WrittenTurns[] = [{ conversation: "c1", record: after, decided: [marker.id] }];
+  run.steps.push(told, { ...commits(run).at(-1)!, ms: ms + 2, n: n + 1, turns, inboxDone: [ms + 1], outboxDone: [] });
+  expect([...rulesOf(verified(run))]).toEqual(["phantom"]);
+  marker.extra = { deliveryFailed: { outSeq: 1, reason: "terminal" } };
+  expect([...rulesOf(verified(run))]).toEqual([]);
 });
 
 test("what waits or was set aside is not lost, whoever the witness is", () => {
