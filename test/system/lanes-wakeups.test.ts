@@ -31,8 +31,8 @@ const REFUSING: Behaviour = { ...WELL_BEHAVED, refusesFirst: 4, faultsMax: 4 };
 /** Each reply is put off twice by 2 s: longer than a wake-up lives whose key is taken away each second. */
 const PUTTING_OFF: Behaviour = { ...WELL_BEHAVED, shares: { "429": 1 }, faultsMax: 2, retryAfterS: 2 };
 
-/** No breaker: each lane has failures of its own, and waits for nobody else's. */
-const UNBROKEN = { breakerFailures: 1_000_000_000 };
+/** As good as no breaker: each lane has failures of its own, and waits for nobody else's. */
+const UNBROKEN = { breakerFailures: 1_000_000 };
 
 class Scene {
   readonly arena: Arena;
