@@ -76,6 +76,11 @@ export interface LaneParties {
 const PAGE = 32;
 /** Buried or moved by one commit, bytes; one reply more may be. */
 const MOVED_BYTES_MAX = 1_048_576;
+/** What a channel written in JavaScript may answer is more than its type says. */
+const OUTCOMES: ReadonlySet<SendOutcome["kind"]> = new Set(["delivered", "retryable", "ambiguous", "terminal", "gone"]);
+const NO_OUTCOME: SendOutcome = Object.freeze({ kind: "ambiguous", reason: "the channel answered no outcome" });
+const PROBE_OUTCOMES: ReadonlySet<ProbeOutcome["kind"]> = new Set(["delivered", "absent", "unknown"]);
+const NO_PROBE_OUTCOME: ProbeOutcome = Object.freeze({ kind: "unknown", reason: "the probe answered no outcome" });
 const NO_PLACE = "its account has no place for it";
 
 export class LaneActor implements CommittableLane, AccountWaiter {
@@ -357,9 +362,12 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     const { policy } = this.parties;
     this.#isTrying = true;
     if (policy.onAmbiguous !== "retry") {
-      this.#become(this.#backlog.phase, { ...this.#troubleOf(item), isUnclear: true }); // L5
+      const before = this.#troubleOf(item);
+      this.#become(this.#backlog.phase, { ...before, isUnclear: true }); // L5
       await this.#ports.committed();
       if (this.#stopped) return false;
+      const still = beforeAttempt(before, item.extra?.expiresAtMs, policy, environment.nowMs());
+      if (still.kind !== "send" && still.kind !== "probe") return await this.#notSent(item, still); // N4
     }
     const startMs = environment.monotonicMs();
     this.#stillSinceMs = startMs;
@@ -372,6 +380,13 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     if (outcome.kind === "delivered") return this.#delivered(item);
     counters.failedDeliveries += 1;
     const verdict = afterAttempt(this.#troubleOf(item), outcome, policy, environment.nowMs(), environment.random());
+    return await this.#judged(item, verdict);
+  }
+
+  /** Its time was over when it could have gone out. */
+  async #notSent(item: LaneItem, verdict: LaneVerdict): Promise<boolean> {
+    this.#isTrying = false;
+    this.#giveBack("unused");
     return await this.#judged(item, verdict);
   }
 
@@ -458,8 +473,10 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     for (let bytes = 0; !this.#stopped && bytes < MOVED_BYTES_MAX && this.#backlog.hasWholeReply; ) {
       const reply = this.#backlog.headReply;
       if (reply.length === 0) break;
-      if (!this.#buryReply(reply, reason, trouble))
-        return this.#halt({ ...this.#troubleOf(reply[0]!), reason: trouble.reason, halt: "full" });
+      if (!this.#buryReply(reply, reason, trouble)) {
+        const known = troubleOf(reply[0]!, trouble, this.#ports.environment.nowMs());
+        return this.#halt({ ...known, reason: trouble.reason, halt: "full" });
+      }
       bytes += reply.reduce((sum, { body }) => sum + body.length, 0);
       if (this.#backlog.phase !== "closed") break;
     }
@@ -495,15 +512,20 @@ export class LaneActor implements CommittableLane, AccountWaiter {
 
   async #skipped(item: LaneItem): Promise<boolean> {
     const isMeant = this.#skips === replyName(item);
-    this.#skips = null;
     const goesOn = isMeant ? await this.#bury("skipped", this.#troubleOf(item)) : true;
-    for (const tell of this.#onSkipped.splice(0)) tell();
+    if (!this.#stopped) this.#skipIsDone();
     return goesOn;
+  }
+
+  #skipIsDone(): void {
+    this.#skips = null;
+    for (const tell of this.#onSkipped.splice(0)) tell();
   }
 
   /** Nothing is left: what is stored of it says so before it may be forgotten. */
   async #rest(): Promise<boolean> {
     this.#giveBack("unused");
+    this.#skipIsDone();
     if (this.#backlog.phase === "retrying" || (this.#backlog.phase === "flowing" && this.#backlog.isStored)) {
       this.#backlog.become("flowing", null);
       this.#ports.changed(this, false);
@@ -606,7 +628,8 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   /** A channel that breaks its word and throws has made an attempt of unknown outcome (attack H5). */
   async #send(item: LaneItem): Promise<SendOutcome> {
     try {
-      return await this.parties.channel.send(this.#delivery(item), this.#signal);
+      const outcome = await this.parties.channel.send(this.#delivery(item), this.#signal);
+      return OUTCOMES.has(outcome.kind) ? outcome : NO_OUTCOME;
     } catch (error) {
       return { kind: "ambiguous", reason: thrownBy("the channel", error) };
     }
@@ -615,9 +638,9 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   async #askedAbout(item: LaneItem): Promise<ProbeOutcome> {
     const { channel } = this.parties;
     try {
-      return (
-        (await channel.probe?.(this.#delivery(item), this.#signal)) ?? { kind: "unknown", reason: "it cannot be asked" }
-      );
+      const outcome = await channel.probe?.(this.#delivery(item), this.#signal);
+      if (outcome === undefined) return { kind: "unknown", reason: "it cannot be asked" };
+      return PROBE_OUTCOMES.has(outcome.kind) ? outcome : NO_PROBE_OUTCOME;
     } catch (error) {
       return { kind: "unknown", reason: thrownBy("the channel's probe", error) };
     }

@@ -371,6 +371,7 @@ export class Shard {
     );
     this.#wakeUps = wakeUps;
     if (this.#retryingLanes > 0) wakeUps.start();
+    lanes.leaveWakeUps();
     return this.#runs(
       "retry-worker",
       environment,
