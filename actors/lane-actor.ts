@@ -12,8 +12,9 @@
 //   L6. A place of its account is given back whatever becomes of the attempt. Waiting for one is no attempt.
 
 import type { Channel, ProbeOutcome, SendOutcome } from "../src/channels/channel.ts";
+import { checkedProbeOutcome, checkedSendOutcome } from "../src/channels/checked-outcome.ts";
 import { encodeDeadReply } from "../src/codec/dead-reply.ts";
-import { type ConversationId, type ConversationKey, idempotencyPrefix } from "../src/domain/ids.ts";
+import { type ConversationId, type ConversationKey, idempotencyPrefix, replyKey } from "../src/domain/ids.ts";
 import {
   afterAttempt,
   afterProbe,
@@ -76,11 +77,6 @@ export interface LaneParties {
 const PAGE = 32;
 /** Buried or moved by one commit, bytes; one reply more may be. */
 const MOVED_BYTES_MAX = 1_048_576;
-/** What a channel written in JavaScript may answer is more than its type says. */
-const OUTCOMES: ReadonlySet<SendOutcome["kind"]> = new Set(["delivered", "retryable", "ambiguous", "terminal", "gone"]);
-const NO_OUTCOME: SendOutcome = Object.freeze({ kind: "ambiguous", reason: "the channel answered no outcome" });
-const PROBE_OUTCOMES: ReadonlySet<ProbeOutcome["kind"]> = new Set(["delivered", "absent", "unknown"]);
-const NO_PROBE_OUTCOME: ProbeOutcome = Object.freeze({ kind: "unknown", reason: "the probe answered no outcome" });
 const NO_PLACE = "its account has no place for it";
 
 export class LaneActor implements CommittableLane, AccountWaiter {
@@ -495,7 +491,8 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     });
     const lettersBytes = letters.reduce((sum, { length }) => sum + length, 0);
     if (!this.#ports.reserveDeadLetter(lettersBytes, letters.length)) return false;
-    for (const [i, item] of reply.entries()) this.#backlog.bury(item, letters[i]!, this.#markerOf(item, reason));
+    const marker = this.#markerOf(reply[0]!, reason);
+    for (const [i, item] of reply.entries()) this.#backlog.bury(item, letters[i]!, i === 0 ? marker : null);
     if (this.#backlog.phase !== "closed") this.#backlog.become("flowing", null);
     this.#ports.changed(this, true);
     this.#tellSize();
@@ -505,9 +502,10 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     return true;
   }
 
-  #markerOf(item: LaneItem, reason: DeadReplyReason): Marker | null {
-    if (this.parties.policy.ordering === "strict" || item.extra?.isOfNotice === true) return null;
-    return { id: `delivery-failed:${replyName(item)}`, deliveryFailed: { outSeq: item.outSeq, reason } };
+  /** One for a reply, however many parts it has. */
+  #markerOf({ born, outSeq, extra }: LaneItem, reason: DeadReplyReason): Marker | null {
+    if (this.parties.policy.ordering === "strict" || extra?.isOfNotice === true) return null;
+    return { id: `delivery-failed:${replyName({ born, outSeq })}`, deliveryFailed: { outSeq, reason } };
   }
 
   async #skipped(item: LaneItem): Promise<boolean> {
@@ -628,8 +626,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   /** A channel that breaks its word and throws has made an attempt of unknown outcome (attack H5). */
   async #send(item: LaneItem): Promise<SendOutcome> {
     try {
-      const outcome = await this.parties.channel.send(this.#delivery(item), this.#signal);
-      return OUTCOMES.has(outcome.kind) ? outcome : NO_OUTCOME;
+      return checkedSendOutcome(await this.parties.channel.send(this.#delivery(item), this.#signal));
     } catch (error) {
       return { kind: "ambiguous", reason: thrownBy("the channel", error) };
     }
@@ -638,9 +635,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   async #askedAbout(item: LaneItem): Promise<ProbeOutcome> {
     const { channel } = this.parties;
     try {
-      const outcome = await channel.probe?.(this.#delivery(item), this.#signal);
-      if (outcome === undefined) return { kind: "unknown", reason: "it cannot be asked" };
-      return PROBE_OUTCOMES.has(outcome.kind) ? outcome : NO_PROBE_OUTCOME;
+      return checkedProbeOutcome(await channel.probe?.(this.#delivery(item), this.#signal));
     } catch (error) {
       return { kind: "unknown", reason: thrownBy("the channel's probe", error) };
     }
@@ -649,12 +644,11 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   /** L2 */
   #delivery(item: LaneItem): Delivery {
     const { born, outSeq, part, body, extra, place } = item;
-    const name = part === undefined ? String(outSeq) : `${outSeq}.${part}`;
     return {
       to: this.id,
       born,
       outSeq,
-      idempotencyKey: this.#keyPrefixOf(born) + name,
+      idempotencyKey: replyKey(this.#keyPrefixOf(born), outSeq, part),
       body,
       ...(place.kind === "outbox" && { place: place.entry.id }),
       ...(extra?.isRedriven === true && { redriven: true }),

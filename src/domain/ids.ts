@@ -64,7 +64,7 @@ export function idempotencyPrefix(id: ConversationId, born: string): string {
 }
 
 /** `idempotencyKey` for whoever keeps the prefix. */
-export function replyKey(prefix: string, outSeq: number, part?: number): string {
+export function replyKey(prefix: string, outSeq: number, part: number | undefined): string {
   return part === undefined ? `${prefix}${outSeq}` : `${prefix}${outSeq}.${part}`;
 }
 
