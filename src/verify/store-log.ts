@@ -712,7 +712,6 @@ function admitted(
     ...(extra?.from !== undefined && { by: "turn" }),
     ...(extra?.deliveryFailed !== undefined && { by: "lane" }),
     ...(extra?.redrives !== undefined && { by: "redrive" }),
-    ...(extra?.deliveryFailed !== undefined && { by: "lane" }),
   };
 }
 
