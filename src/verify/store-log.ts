@@ -711,7 +711,6 @@ function admitted(
     ...(sequence !== undefined && { place: { epoch: extra?.epoch ?? 0, sequence } }),
     ...(extra?.from !== undefined && { by: "turn" }),
     ...(extra?.redrives !== undefined && { by: "redrive" }),
-    ...(extra?.deliveryFailed !== undefined && { by: "lane" }),
   };
 }
 
