@@ -90,6 +90,8 @@ export interface AppliedCommit {
   /** Messages, and replies, that it made dead letters. */
   readonly deadMessages: readonly { readonly conversation: string; readonly id: string }[];
   readonly dead: readonly { readonly conversation: string; readonly sequence: number }[];
+  /** Replies that came back from the dead letters. */
+  readonly redriven: readonly { readonly conversation: string; readonly sequence: number }[];
 }
 
 export interface Acquisition {

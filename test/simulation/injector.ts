@@ -45,7 +45,13 @@ export function cellsOf(seed: number): readonly Cell[] {
 export function weatherOf(random: () => number, cells: readonly Cell[]): Weather {
   const pick = (...shares: readonly number[]): number => shares[Math.floor(random() * shares.length)]!;
   const has = (...steps: readonly Step[]): boolean => cells.some(({ step }) => steps.includes(step));
-  const needsRetries = has("S9 commit lane", "S11 wake-up left", "S12 wake-up claimed", "S16 wake-up finished");
+  const needsRetries = has(
+    "S9 commit lane",
+    "S11 wake-up left",
+    "S12 wake-up claimed",
+    "S16 wake-up finished",
+    "S20 commit lane list",
+  );
   const needsNumbers = has("S20 move timers");
   const needsPoison = has(
     "S21 commit dead message",

@@ -225,7 +225,7 @@ function conversationsOf(history: SimulatedHistory): ConversationView[] {
       elsewhere: new Set([...(deadMessages.get(name) ?? []), ...(waiting.get(name) ?? [])].map(({ id }) => id)),
       diedOnce: new Set((died.get(name) ?? []).map(({ id }) => id)),
       isOrdered: history.ordered.includes(history.conversations.get(name)?.channel ?? ""),
-      deadAt: new Map((dead.get(name) ?? []).map(({ sequence, at }) => [sequence, at])),
+      deadAt: new Map((dead.get(name) ?? []).map(({ sequence, at }) => [sequence, at] as const).reverse()), // the first time
       undelivered: new Set((undelivered.get(name) ?? []).map(({ sequence }) => sequence)),
       haltedAt: history.final.haltedLanes.find(({ conversation }) => conversation === name)?.sequence ?? null,
       seen: (trailOf(final)?.seen ?? []).map(parseSeen),
@@ -593,10 +593,10 @@ function sharedKeys(all: readonly ReceivedDelivery[]): Violation[] {
   return violations;
 }
 
-/** P1: what a commit set aside stays to be seen, each once. */
+/** P1: what a commit set aside stays to be seen, each once, unless it came back. */
 function* deadLetters({ commits, final }: SimulatedHistory): Iterable<Violation> {
   const left = new Map<string, number>();
-  for (const { conversation, sequence } of final.dead) {
+  for (const { conversation, sequence } of [...final.dead, ...commits.flatMap(({ redriven }) => redriven)]) {
     const name = `${conversation} reply ${sequence}`;
     left.set(name, (left.get(name) ?? 0) + 1);
   }

@@ -54,6 +54,7 @@ export const STEPS = {
   "S18 renew": WITH_ANSWER,
   "S19 release": WITH_ANSWER,
   "S20 transfer": WITH_ANSWER,
+  "S20 commit lane list": WITH_ANSWER,
   "S20 move timers": WITH_ANSWER,
   "S21 commit dead": WITH_ANSWER,
   "S21 commit dead message": WITH_ANSWER,
@@ -110,10 +111,11 @@ export function stepsOf({ name, commit, args }: StoreCall): readonly Step[] {
 }
 
 function stepsOfCommit(commit: Commit): readonly Step[] {
-  const { conversations, lanes, acks, outboxDone, dead, deadDone = [], inboxAdd } = commit;
+  const { conversations, lanes, laneLists = [], acks, outboxDone, dead, deadDone = [], inboxAdd } = commit;
   const steps: Step[] = [];
   if (conversations.length > 0) steps.push("S9 commit turns");
   if (lanes.length > 0) steps.push("S9 commit lane");
+  if (laneLists.length > 0) steps.push("S20 commit lane list");
   if (acks.length + outboxDone.length > 0) steps.push("S15 commit acks");
   for (const letter of dead) steps.push(isMessage(letter) ? "S21 commit dead message" : "S21 commit dead");
   if (deadDone.length > 0) steps.push("S22 commit redrive");

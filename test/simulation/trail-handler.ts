@@ -91,6 +91,8 @@ export class TrailHandlers {
       onNotice: {
         gap: (state, { from, to }, ctx) => run(state, { name: `!gap ${from}-${to}`, text: "" }, ctx),
         poisoned: (state, { id }, ctx) => run(state, { name: `!poisoned ${id}`, text: "" }, ctx),
+        deliveryFailed: (state, { outSeq, reason }, ctx) =>
+          run(state, { name: `!failed ${outSeq} ${reason}`, text: "" }, ctx),
       },
     });
     return checkBot(bot, "bot");

@@ -8,7 +8,7 @@
 //   Z3. A run ends with the world mended and nothing left to do, or it is stuck, which is a violation.
 
 import type { WakeUps } from "../../actors/retry-worker.ts";
-import type { Channel, SendOutcome } from "../../src/channels/channel.ts";
+import type { AccountOptions, Channel, ProbeOutcome, RetryBudget, SendOutcome } from "../../src/channels/channel.ts";
 import { decodeDeadLetter } from "../../src/codec/dead-letter-codec.ts";
 import { decodeInboxEntry, decodeWaiting } from "../../src/codec/inbox-codec.ts";
 import { decodeLaneState, type LaneState } from "../../src/codec/lane-codec.ts";
@@ -158,6 +158,11 @@ class World {
   readonly #recorder: StoreRecorder;
   readonly #handlers: TrailHandlers;
   readonly #orders: Readonly<Record<typeof COUNTED_CHANNEL | typeof RISING_CHANNEL, ExternalOrder>>;
+  readonly #account: AccountOptions;
+  /** What the numbered channels say of their lanes. */
+  readonly #manners: Readonly<
+    Record<typeof COUNTED_CHANNEL | typeof RISING_CHANNEL, Pick<Channel, "onAmbiguous" | "ackFirst" | "retry">>
+  >;
   readonly #effects: Effect[] = [];
   readonly #sends: ArrivedSend[] = [];
   /** An operator resolves what is halted at the end as well. */
@@ -204,6 +209,19 @@ class World {
         firstSequence: this.#pick(1, null),
       },
       [RISING_CHANNEL]: { mode: "monotonic", settleMs: this.#pick(0, 300), maxHeld: this.#pick(2, 64) },
+    };
+    this.#account = {
+      concurrency: this.#pick(1, 3, 128),
+      breakerFailures: this.#pick(2, 5, 20),
+      breakerOpenMs: this.#pick(50, 400),
+      breakerOpenMsMax: 800,
+      ...(this.#random() < 0.2 && { ratePerSecond: this.#pick(20, 200) }),
+    };
+    // Attempts and time that may be used up, and what halts by itself, only where a halted lane holds up nobody.
+    const retry = this.#isTight ? {} : { retry: this.#pick<RetryBudget>({}, { attemptsMax: 4 }, { budgetMs: 1_500 }) };
+    this.#manners = {
+      [COUNTED_CHANNEL]: { onAmbiguous: this.#isTight ? "probe" : this.#pick("retry", "probe", "halt"), ...retry },
+      [RISING_CHANNEL]: { ackFirst: this.#random() < 0.5, ...retry },
     };
     this.#recorder = new StoreRecorder(this.#data, this.#config.shards);
     const poison = { maxAttempts: this.#pick(1, 2, 4), poisonMinMs: this.#pick(0, 300, 600_000) };
@@ -384,14 +402,32 @@ class World {
 
   #sendingChannels(life: SimulatedLife): Channel[] {
     const far = this.#options.wrapChannel?.(this.#channel(life)) ?? this.#channel(life);
-    const numbered = Object.entries(this.#orders).map(([name, order]): Channel => ({ ...far, name, order }));
+    const numbered = Object.entries(this.#orders).map(
+      ([name, order]): Channel => ({ ...far, ...this.#manners[name as keyof typeof this.#orders], name, order }),
+    );
     return [far, ...numbered];
+  }
+
+  /** What a party outside knows of a key: whether it ever took it. */
+  #asked(key: string): ProbeOutcome {
+    if (this.#injector.strikes("probe unclear", this.#weather.delivery / 4)) return { kind: "unknown", reason: "no answer" };
+    const isThere = this.#deliveries.some((delivery) => delivery.key === key && delivery.isAccepted);
+    this.#injector.count(`probe ${isThere ? "delivered" : "absent"}`);
+    return isThere ? { kind: "delivered" } : { kind: "absent" };
   }
 
   #channel(life: SimulatedLife): Channel {
     return {
       name: CHANNEL,
       delivery: "lane",
+      account: this.#account,
+      probe: ({ idempotencyKey }) =>
+        new Promise((resolve) => {
+          this.#scheduler.schedule("probe", this.#deliveryDelayMs(), () => {
+            const outcome = this.#asked(idempotencyKey);
+            life.schedule("probe answered", this.#delayMs(), () => resolve(outcome));
+          });
+        }),
       render: ({ inReplyTo, reply }) => Buffer.from(JSON.stringify({ text: reply.text, inReplyTo })),
       send: ({ to, outSeq, idempotencyKey, body }, signal) =>
         new Promise<SendOutcome>((resolve) => {
@@ -634,6 +670,8 @@ class World {
       const verb = this.#random() < 0.5 ? "retry" : "skip";
       const { done } = await operations.resolve({ ...all, verb });
       for (const { reason } of done) this.#injector.count(`operator ${verb} ${reason}`);
+      const lanes = await operations.resolveLanes({ ...all, verb: this.#random() < 0.5 ? "retry" : "skip" });
+      for (const { reason } of lanes.done) this.#injector.count(`operator lane ${reason}`);
       if (!this.#injector.isOn || this.#random() < 0.5) return;
       const redriven = await operations.redrive(all);
       for (const _letter of redriven.done) this.#injector.count("operator redrive");
@@ -795,6 +833,7 @@ class World {
       lines,
       deadMessages,
       dead,
+      redriven: laneLists.flatMap(({ joining }) => joining.flatMap(({ bytes }) => redrivenIn(bytes))),
     });
   }
 
@@ -980,6 +1019,14 @@ function repliesOf(
     reply === null || !isMeant(i)
       ? []
       : [{ conversation: nameOf(parseConversationKey(reply.key)), sequence: reply.outSeq }],
+  );
+}
+
+function redrivenIn(item: Uint8Array): { conversation: string; sequence: number }[] {
+  return decodeOutboxEntry(Buffer.from(item)).replies.flatMap((reply) =>
+    reply?.extra?.isRedriven === true
+      ? [{ conversation: nameOf(parseConversationKey(reply.key)), sequence: reply.outSeq }]
+      : [],
   );
 }
 
