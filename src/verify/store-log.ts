@@ -710,6 +710,7 @@ function admitted(
     ...event,
     ...(sequence !== undefined && { place: { epoch: extra?.epoch ?? 0, sequence } }),
     ...(extra?.from !== undefined && { by: "turn" }),
+    ...(extra?.deliveryFailed !== undefined && { by: "lane" }),
     ...(extra?.redrives !== undefined && { by: "redrive" }),
   };
 }

@@ -75,6 +75,7 @@ const NEAR_CHANNEL = "near";
 /** Their messages have numbers: without holes, and with. */
 const COUNTED_CHANNEL = "counted";
 const RISING_CHANNEL = "rising";
+type NumberedChannel = typeof COUNTED_CHANNEL | typeof RISING_CHANNEL;
 const LEASE_TTL_MS = 1_000;
 const HANDLER_TIMEOUT_MS = 3_000;
 const ANSWER_WITHIN_MS = 2_500;
@@ -157,12 +158,10 @@ class World {
   readonly #commits: AppliedCommit[] = [];
   readonly #recorder: StoreRecorder;
   readonly #handlers: TrailHandlers;
-  readonly #orders: Readonly<Record<typeof COUNTED_CHANNEL | typeof RISING_CHANNEL, ExternalOrder>>;
+  readonly #orders: Readonly<Record<NumberedChannel, ExternalOrder>>;
   readonly #account: AccountOptions;
   /** What the numbered channels say of their lanes. */
-  readonly #manners: Readonly<
-    Record<typeof COUNTED_CHANNEL | typeof RISING_CHANNEL, Pick<Channel, "onAmbiguous" | "ackFirst" | "retry">>
-  >;
+  readonly #manners: Readonly<Record<NumberedChannel, Pick<Channel, "onAmbiguous" | "ackFirst" | "retry">>>;
   readonly #effects: Effect[] = [];
   readonly #sends: ArrivedSend[] = [];
   /** An operator resolves what is halted at the end as well. */
@@ -403,14 +402,15 @@ class World {
   #sendingChannels(life: SimulatedLife): Channel[] {
     const far = this.#options.wrapChannel?.(this.#channel(life)) ?? this.#channel(life);
     const numbered = Object.entries(this.#orders).map(
-      ([name, order]): Channel => ({ ...far, ...this.#manners[name as keyof typeof this.#orders], name, order }),
+      ([name, order]): Channel => ({ ...far, ...this.#manners[name as NumberedChannel], name, order }),
     );
     return [far, ...numbered];
   }
 
   /** What a party outside knows of a key: whether it ever took it. */
   #asked(key: string): ProbeOutcome {
-    if (this.#injector.strikes("probe unclear", this.#weather.delivery / 4)) return { kind: "unknown", reason: "no answer" };
+    if (this.#injector.strikes("probe unclear", this.#weather.delivery / 4))
+      return { kind: "unknown", reason: "no answer" };
     const isThere = this.#deliveries.some((delivery) => delivery.key === key && delivery.isAccepted);
     this.#injector.count(`probe ${isThere ? "delivered" : "absent"}`);
     return isThere ? { kind: "delivered" } : { kind: "absent" };
