@@ -11,6 +11,7 @@ import type { ChatFlags } from "./chat/chat-command.ts";
 import type { DoctorFlags } from "./doctor/doctor-command.ts";
 import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
 import type { InitFlags } from "./init/init-command.ts";
+import type { LanesFlags } from "./operate/lanes-command.ts";
 import type { LsFlags } from "./operate/ls-command.ts";
 import type { ShowFlags } from "./operate/show-command.ts";
 import type { VerbFlags } from "./operate/verb-command.ts";
@@ -62,6 +63,7 @@ const EXAMPLES = `${START_EXAMPLES}  colloquy init my-bot                       
   colloquy tree --watch                                   what runs there, and what was restarted
   colloquy ls                                             what is unfinished there: held, halted, and why
   colloquy retry --where 'error~timeout'                  what halted so goes on
+  colloquy lanes                                          which replies cannot go out, and why
   colloquy doctor                                         is this machine fit for it?
   colloquy verify run/                                    was the promise kept in that run?
 `;
@@ -105,6 +107,18 @@ A filter is one or more conditions, joined by commas or given by several flags; 
 Of dead letters: bot, channel, conversation, direction, reason, error, age, attempts.
 `;
 
+const LANE_WHERE_NOTES = `
+A filter is one or more conditions, joined by commas or given by several flags; all must hold:
+  bot=orders  channel=http  conversation=c1  conversation^=prefix  state=halted  reason=terminal
+  error~503  since>1h  since<10m  attempts>=5  waiting>100  born=k0-0-0
+`;
+
+const LANES_NOTES = `${LANE_WHERE_NOTES}
+States: retrying goes on by itself, halted and closed wait for a verb; flowing: only what waits on its list is left.
+
+Exit codes: 0 listed, 1 nothing answered or it may not be seen, 2 wrong usage, 3 the node cannot reach Redis.
+`;
+
 const LS_NOTES = `${WHERE_NOTES}
 States: active, held, halted, quarantined; idle, lane-retrying, lane-halted and lane-closed of the node that is asked.
 
@@ -115,7 +129,7 @@ const SHOW_NOTES = `
 Exit codes: 0 shown, 1 not known, or nothing answered, 2 wrong usage, 3 the node cannot reach Redis.
 `;
 
-const VERB_NOTES = `${WHERE_NOTES}
+const verbNotes = (where: string): string => `${where}
 Asks before it does anything, once, with the number; without a terminal it takes --yes. Twice changes nothing.
 
 Exit codes: 0 all that was asked came to pass (or would, with --dry-run; was asked, with --no-wait), 1 some was refused, has halted
@@ -141,6 +155,9 @@ export interface Commands {
   retry(conversations: readonly string[], flags: VerbFlags): Promise<ExitCode>;
   skip(conversations: readonly string[], flags: VerbFlags): Promise<ExitCode>;
   redrive(deadLetters: readonly string[], flags: VerbFlags): Promise<ExitCode>;
+  lanes(flags: LanesFlags): Promise<ExitCode>;
+  retryLanes(lanes: readonly string[], flags: VerbFlags): Promise<ExitCode>;
+  skipLanes(lanes: readonly string[], flags: VerbFlags): Promise<ExitCode>;
   verify(folder: string, flags: VerifyFlags): Promise<ExitCode>;
 }
 
@@ -166,11 +183,14 @@ export async function runProgram(terminal: Terminal, loadParts: () => Promise<St
       retry: async (names, flags) => operate("RETRY", names, flags, terminal),
       skip: async (names, flags) => operate("SKIP", names, flags, terminal),
       redrive: async (names, flags) => operate("REDRIVE", names, flags, terminal),
+      lanes: async (flags) => (await import("./operate/lanes-command.ts")).lanes(flags, terminal),
+      retryLanes: async (names, flags) => operate("RETRY_LANES", names, flags, terminal),
+      skipLanes: async (names, flags) => operate("SKIP_LANES", names, flags, terminal),
       verify: async (folder, flags) => (await import("./verify/verify-command.ts")).verify(folder, flags, terminal),
     },
     keep,
   );
-  for (const command of [program, ...program.commands]) command.configureOutput(outputOf(terminal)).exitOverride();
+  for (const command of [program, ...allCommands(program)]) command.configureOutput(outputOf(terminal)).exitOverride();
   try {
     await program.parseAsync([...terminal.argv], { from: "user" });
     return code;
@@ -182,7 +202,7 @@ export async function runProgram(terminal: Terminal, loadParts: () => Promise<St
 }
 
 async function operate(
-  name: "RETRY" | "SKIP" | "REDRIVE",
+  name: "RETRY" | "SKIP" | "REDRIVE" | "RETRY_LANES" | "SKIP_LANES",
   names: readonly string[],
   flags: VerbFlags,
   terminal: Terminal,
@@ -200,6 +220,7 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .description("Runs chat bots: every message handled once, in order, across kill -9.")
     .version(packageVersion(), "--version", "print the version")
     .helpOption("--help", "print this help")
+    .enablePositionalOptions() // a flag belongs to the last command before it: lanes and its verbs share some
     .showHelpAfterError("usage: colloquy <command> [options]\nmore:  colloquy --help")
     .addHelpText("after", EXAMPLES);
 
@@ -291,8 +312,29 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     "conversations",
     "Sets the message that halts conversations aside, or passes the gap.",
   ).action((names: string[], flags: VerbFlags) => keep(commands.skip(names, flags)));
-  addVerb(program, "redrive", "dead-letters", "Runs messages again that were set aside.").action(
-    (names: string[], flags: VerbFlags) => keep(commands.redrive(names, flags)),
+  addVerb(
+    program,
+    "redrive",
+    "dead-letters",
+    "Runs messages again that were set aside, and sends replies again.",
+  ).action((names: string[], flags: VerbFlags) => keep(commands.redrive(names, flags)));
+
+  const lanes = program
+    .command("lanes")
+    .description("Lists lanes whose replies cannot go out, and why.")
+    .option("--state <state>", "only those in this state")
+    .addOption(whereOption())
+    .option("--limit <number>", "the most that are listed", "100")
+    .option("--url <url>", "address of the node", "http://127.0.0.1:4000")
+    .addOption(portOption())
+    .option("--json", "print one JSON object a line")
+    .addHelpText("after", LANES_NOTES)
+    .action((flags: LanesFlags) => keep(commands.lanes(flags)));
+  addVerb(lanes, "retry", "lanes", "Sends the reply at the head of lanes again, and opens closed lanes.").action(
+    (names: string[], flags: VerbFlags) => keep(commands.retryLanes(names, flags)),
+  );
+  addVerb(lanes, "skip", "lanes", "Sets the reply that halts lanes aside.").action(
+    (names: string[], flags: VerbFlags) => keep(commands.skipLanes(names, flags)),
   );
 
   program
@@ -307,8 +349,19 @@ export function describeProgram(commands: Commands, keep: (ending: Promise<ExitC
     .addHelpText("after", VERIFY_NOTES)
     .action((folder: string, flags: VerifyFlags) => keep(commands.verify(folder, flags)));
 
-  for (const command of program.commands) command.showHelpAfterError(usageOf(command));
+  for (const command of allCommands(program)) command.showHelpAfterError(usageOf(command));
   return program;
+}
+
+/** Those within others behind them. */
+export function allCommands(program: Command): readonly Command[] {
+  return program.commands.flatMap((command) => [command, ...allCommands(command)]);
+}
+
+/** E.g. `lanes retry`. */
+export function commandName(command: Command): string {
+  const { parent } = command;
+  return parent === null || parent.parent === null ? command.name() : `${parent.name()} ${command.name()}`;
 }
 
 /** For those who typed `start --port` and are on the same machine. */
@@ -324,11 +377,12 @@ function whereOption(): Option {
 
 const TARGETS = {
   conversations: "each as <bot>/<channel>/<conversation>",
+  lanes: "each as <bot>/<channel>/<conversation>",
   "dead-letters": "each as ls --dead-letters names it",
 };
 
-function addVerb(program: Command, name: string, targets: keyof typeof TARGETS, about: string): Command {
-  return program
+function addVerb(parent: Command, name: string, targets: keyof typeof TARGETS, about: string): Command {
+  return parent
     .command(name)
     .description(about)
     .argument(`[${targets}...]`, TARGETS[targets])
@@ -341,12 +395,13 @@ function addVerb(program: Command, name: string, targets: keyof typeof TARGETS, 
     .option("--url <url>", "address of the node", "http://127.0.0.1:4000")
     .addOption(portOption())
     .option("--json", "print one JSON object a line for each event")
-    .addHelpText("after", VERB_NOTES);
+    .addHelpText("after", verbNotes(targets === "lanes" ? LANE_WHERE_NOTES : WHERE_NOTES));
 }
 
 function usageOf(command: Command): string {
-  const words = [command.name(), ...command.registeredArguments.map((each) => `<${each.name()}>`), "[options]"];
-  return `usage: colloquy ${words.join(" ")}\nmore:  colloquy ${command.name()} --help`;
+  const name = commandName(command);
+  const words = [name, ...command.registeredArguments.map((each) => `<${each.name()}>`), "[options]"];
+  return `usage: colloquy ${words.join(" ")}\nmore:  colloquy ${name} --help`;
 }
 
 type Options = Readonly<Record<string, string>>;

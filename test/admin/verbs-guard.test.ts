@@ -4,7 +4,13 @@ import { request } from "undici";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { AdminWorld } from "../support/admin-world.ts";
 
-const VERBS = ["/admin/conversations/retry", "/admin/conversations/skip", "/admin/dead-letters/redrive"];
+const VERBS = [
+  "/admin/conversations/retry",
+  "/admin/conversations/skip",
+  "/admin/lanes/retry",
+  "/admin/lanes/skip",
+  "/admin/dead-letters/redrive",
+];
 
 let world: AdminWorld;
 let url: string;
@@ -13,6 +19,7 @@ beforeEach(async () => {
   url = await world.start();
   world.halt("c1");
   world.letter("c1");
+  world.lane("c1");
 });
 afterEach(() => world.stop());
 
@@ -27,7 +34,7 @@ const json = { "content-type": "application/json" };
 
 test.each(VERBS)("%s does what this machine asks", async (path) => {
   expect(await post(path, json, ALL)).toBe(200);
-  expect(world.asked.length + world.redriven.length).toBe(1);
+  expect(world.asked.length + world.lanesAsked.length + world.redriven.length).toBe(1);
 });
 
 test.each(VERBS)("%s does nothing for a page of another site", async (path) => {
@@ -41,5 +48,6 @@ test.each(VERBS)("%s does nothing for a page of another site", async (path) => {
   expect(await post(path, { ...json, "x-forwarded-for": "203.0.113.9" }, ALL)).toBe(404);
   expect((await request(new URL(path, url))).statusCode).toBe(405);
   expect(world.asked).toEqual([]);
+  expect(world.lanesAsked).toEqual([]);
   expect(world.redriven).toEqual([]);
 });

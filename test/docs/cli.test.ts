@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { describe, expect, test } from "vitest";
-import { describeProgram } from "../../src/cli/program.ts";
+import { allCommands, commandName, describeProgram } from "../../src/cli/program.ts";
 import { ROOT } from "./support/markdown.ts";
 
 const read = (path: string): string => readFileSync(join(ROOT, path), "utf8");
@@ -22,13 +22,16 @@ const program = describeProgram(
     retry: nothing,
     skip: nothing,
     redrive: nothing,
+    lanes: nothing,
+    retryLanes: nothing,
+    skipLanes: nothing,
     verify: nothing,
   },
   async () => {},
 );
 
 const typed = (command: Command): string =>
-  ["colloquy", command.name(), ...command.registeredArguments.map((each) => `<${each.name()}>`)].join(" ");
+  ["colloquy", commandName(command), ...command.registeredArguments.map((each) => `<${each.name()}>`)].join(" ");
 
 const sectionOf = (name: string): string => page.split(`\n## colloquy ${name}\n`)[1]?.split("\n## ")[0] ?? "";
 
@@ -39,13 +42,13 @@ function rows(text: string, title: string): readonly string[] {
 }
 
 test("docs/cli.md lists each command with its arguments and its description", () => {
-  const listed = [...page.matchAll(/^\| \[`([^`]+)`\]\(#colloquy-[a-z]+\) \| (.+) \|$/gm)];
+  const listed = [...page.matchAll(/^\| \[`([^`]+)`\]\(#colloquy-[a-z-]+\) \| (.+) \|$/gm)];
   expect(listed.map(([, command, about]) => `${command}: ${about}`)).toEqual(
-    program.commands.map((command) => `${typed(command)}: ${command.description()}`),
+    allCommands(program).map((command) => `${typed(command)}: ${command.description()}`),
   );
 });
 
-describe.each(program.commands.map((command) => [command.name(), command] as const))(
+describe.each(allCommands(program).map((command) => [commandName(command), command] as const))(
   "its part on %s",
   (name, command) => {
     const section = sectionOf(name);

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { EVIDENCE_FLAGS } from "../../scripts/evidence.mjs";
-import { describeProgram } from "../../src/cli/program.ts";
+import { allCommands, commandName, describeProgram } from "../../src/cli/program.ts";
 import { anchors, type CodeBlock, codeBlocks, localLinks, type Page, pages, prose, ROOT } from "./support/markdown.ts";
 
 const never = async (): Promise<never> => {
@@ -90,16 +90,22 @@ describe("commands that the pages name", () => {
         retry: never,
         skip: never,
         redrive: never,
+        lanes: never,
+        retryLanes: never,
+        skipLanes: never,
         verify: never,
       },
       async () => {},
     );
     const flagsOf = (name: string): readonly string[] =>
-      program.commands.find((command) => command.name() === name)?.options.map(({ long }) => long ?? "") ?? [];
+      allCommands(program)
+        .find((command) => commandName(command) === name)
+        ?.options.map(({ long }) => long ?? "") ?? [];
     const uses = commands.flatMap((line) => {
       const code = line.split("#")[0]!;
       const [, name] =
-        /\b(?:colloquy|main\.js) ([a-z]+)\b/.exec(code) ?? (/\bnpm start --/.test(code) ? ["", "start"] : []);
+        /\b(?:colloquy|main\.js) (lanes (?:retry|skip)|[a-z]+)\b/.exec(code) ??
+        (/\bnpm start --/.test(code) ? ["", "start"] : []);
       return name === undefined ? [] : [{ name, flags: code.match(/(?<=\s)--[a-z-]+/g) ?? [] }];
     });
     expect(uses.map(({ name }) => name)).toContain("start");
@@ -107,7 +113,7 @@ describe("commands that the pages name", () => {
     const unknown = uses.flatMap(({ name, flags }) => flags.filter((flag) => !flagsOf(name).includes(flag)));
     expect(unknown).toEqual([]);
 
-    const known = new Set(program.commands.flatMap((command) => flagsOf(command.name())));
+    const known = new Set(allCommands(program).flatMap((command) => flagsOf(commandName(command))));
     const bare = inline.map((text) => /^--[a-z-]+(?= |$)/.exec(text)?.[0]).filter((flag) => flag !== undefined);
     const ofOthers = new Set([
       "--ignore-scripts",

@@ -4,9 +4,11 @@ import { Inspection } from "../../actors/inspection.ts";
 import { Operations } from "../../actors/operations.ts";
 import { type AdminSources, adminRoutes } from "../../src/admin/admin-api.ts";
 import type { ConversationView } from "../../src/admin/inspector.ts";
+import { decodeLaneState, encodeLaneState } from "../../src/codec/lane-codec.ts";
 import { decodeOpenEntry, encodeOpenEntry, type OpenEntry } from "../../src/codec/open-codec.ts";
 import { encodeRecord } from "../../src/codec/record-codec.ts";
 import { type ConversationId, conversationKey } from "../../src/domain/ids.ts";
+import { type LaneState, replyName } from "../../src/domain/lane.ts";
 import { newRecord, type RecordExtra } from "../../src/domain/record.ts";
 import { systemEnvironment } from "../../src/environment.ts";
 import { createServer, type Server } from "../../src/ingress/server.ts";
@@ -14,7 +16,20 @@ import { silentLog } from "../../src/log.ts";
 import { newCounters } from "../../src/metrics.ts";
 import { MemoryData, MemoryStore } from "../../src/store/memory-store.ts";
 import { RecordingLog } from "./recording-log.ts";
-import { addDeadLetter, addOpen, controlsOf, HALTED, idOf, inboxOf, messageTo, shardIn } from "./unfinished.ts";
+import {
+  addDeadLetter,
+  addDeadReply,
+  addLane,
+  addOpen,
+  controlsOf,
+  HALTED,
+  idOf,
+  inboxOf,
+  LANE_HALTED,
+  laneControlsOf,
+  messageTo,
+  shardIn,
+} from "./unfinished.ts";
 
 const SHARDS = 2;
 
@@ -130,6 +145,26 @@ export class AdminWorld {
     return addDeadLetter(this.data, SHARDS, messageTo(idOf(conversation)), idOf(conversation), fields).name;
   }
 
+  lane(conversation: string, over: Partial<LaneState> = {}): void {
+    addLane(this.data, SHARDS, idOf(conversation), { ...LANE_HALTED, ...over });
+  }
+
+  /** @returns its name */
+  deadReply(conversation: string, fields: Readonly<Record<string, unknown>> = {}): string {
+    return addDeadReply(this.data, SHARDS, idOf(conversation), fields).name;
+  }
+
+  /** Names of the lanes that were asked, each with its verb and what that names. */
+  get lanesAsked(): readonly string[] {
+    const controls = [0, 1].flatMap((shard) => laneControlsOf(this.data, shard).flat());
+    return controls
+      .map(({ key, control }) => {
+        const named = control.verb === "lane-redrive" ? control.letter : control.at;
+        return `${control.verb} ${key.slice(conversationKey(idOf("")).length)} ${named}`;
+      })
+      .sort();
+  }
+
   /** Names of the conversations that were asked, each with its verb. */
   get asked(): readonly string[] {
     return controlsOf(this.data, SHARDS)
@@ -144,7 +179,7 @@ export class AdminWorld {
 
   /**
    * From now on the owner works off what stands in the inboxes.
-   * @param haltsAgain those that halt a second time
+   * @param haltsAgain those that halt a second time, their lanes too
    * @param isStuck those that decide no message
    */
   work(haltsAgain: readonly string[] = [], isStuck: readonly string[] = []): void {
@@ -165,6 +200,19 @@ export class AdminWorld {
             const gone = of.dead.entries.filter(({ id }) => `${id.ms}-${id.seq}` === message.extra?.redrives);
             of.dead.delete(gone.map(({ id }) => id));
           }
+        }
+        for (const { key, control } of laneControlsOf(this.data, shard).flat()) {
+          if (control.verb === "lane-redrive") {
+            of.dead.delete(of.dead.entries.map(({ id }) => id).filter((id) => `${id.ms}-${id.seq}` === control.letter));
+            continue;
+          }
+          const stored = of.lanes.get(key);
+          if (stored === undefined) continue;
+          const state = decodeLaneState(stored);
+          if (replyName(state) !== control.at) continue;
+          const again = haltsAgain.some((name) => key === conversationKey(idOf(name)));
+          if (again) of.lanes.set(key, encodeLaneState({ ...state, firstFailedAtMs: state.firstFailedAtMs + 1 }));
+          else of.lanes.delete(key);
         }
         of.inbox.entries = [];
       }

@@ -25,7 +25,7 @@ export interface LsFlags extends AddressFlags {
 }
 
 const STATES: readonly string[] = [...CONVERSATION_STATES, "lane-retrying", "lane-halted", "lane-closed"];
-const LIMIT_MAX = 100_000;
+export const LIMIT_MAX = 100_000;
 const PAGE_MAX = 200;
 
 /** @throws ConfigError for what cannot be meant */
@@ -54,10 +54,15 @@ export async function ls(flags: LsFlags, terminal: Terminal): Promise<ExitCode> 
 function checkState({ state, deadLetters }: LsFlags): string | undefined {
   if (state === undefined) return undefined;
   if (deadLetters) throw problem("--state", "dead letters have none", "--where reason=...");
-  if (STATES.includes(state)) return state;
-  const near = nearest(state, STATES);
+  return knownState(state, STATES);
+}
+
+/** @throws ConfigError for one that is none of them */
+export function knownState(state: string, states: readonly string[]): string {
+  if (states.includes(state)) return state;
+  const near = nearest(state, states);
   const guess = near === undefined ? "" : `, did you mean "${near}"?`;
-  throw problem("--state", `is ${shown(state)}, not a state${guess}`, `one of ${STATES.join(", ")}`);
+  throw problem("--state", `is ${shown(state)}, not a state${guess}`, `one of ${states.join(", ")}`);
 }
 
 /** What stands by an error of the runtime's own, or cannot be read, may be in memory alone. */
@@ -67,7 +72,7 @@ function listsOf(state: string | undefined): readonly Query[] {
   return [{ from: "index", state }, ...inMemory.map((each) => ({ from: "memory", state: each }))];
 }
 
-interface Shown<Item> {
+export interface Shown<Item> {
   readonly member: string;
   readonly name: (item: Item) => string;
   readonly text: (items: readonly Item[]) => string;
@@ -75,12 +80,12 @@ interface Shown<Item> {
 }
 
 /** List after list, page by page, up to the limit, each item once. JSON goes out as it comes, text once its columns are known. */
-async function list<Item>(
+export async function list<Item>(
   client: AdminClient,
   path: string,
   queries: readonly Query[],
   limit: number,
-  { json }: LsFlags,
+  { json }: { readonly json?: boolean },
   { stdout, stderr }: Terminal,
   { member, name, text, summary }: Shown<Item>,
 ): Promise<ExitCode> {

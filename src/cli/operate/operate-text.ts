@@ -1,14 +1,15 @@
-// Operate text: conversations, dead letters and what was done about them, as lines for a terminal. Pure.
+// Operate text: conversations, lanes, dead letters and what was done about them, as lines for a terminal. Pure.
 //
 // Invariants
 //   T1. Ids come from outside: what would move the cursor or change colours never reaches the terminal.
 
-import type { detailJson, letterJson, viewJson } from "../../admin/admin-json.ts";
+import type { detailJson, laneJson, letterJson, viewJson } from "../../admin/admin-json.ts";
 import { shellWord } from "../shell-word.ts";
 import { conversationName } from "./target.ts";
 
 export type ConversationJson = ReturnType<typeof viewJson>;
 export type DetailJson = ReturnType<typeof detailJson>;
+export type LaneJson = ReturnType<typeof laneJson>;
 export type LetterJson = ReturnType<typeof letterJson>;
 
 const CELL_LENGTH_MAX = 100;
@@ -76,7 +77,7 @@ export function conversationsText(all: readonly ConversationJson[], nowMs: numbe
 }
 
 /** E.g. `2 halted, 1 held`. */
-export function summaryText(all: readonly ConversationJson[]): string {
+export function summaryText(all: readonly { readonly state: string | null }[]): string {
   const counts = new Map<string, number>();
   for (const { state } of all) counts.set(state ?? "unknown", (counts.get(state ?? "unknown") ?? 0) + 1);
   return [...counts]
@@ -85,19 +86,68 @@ export function summaryText(all: readonly ConversationJson[]): string {
     .join(", ");
 }
 
-export function lettersText(all: readonly LetterJson[], nowMs: number): string {
+/** A lane to another shard has the same name in each shard that sends there. */
+export function laneName(lane: Pick<LaneJson, "bot" | "channel" | "conversation" | "shard">): string {
+  const name = conversationName(lane);
+  return lane.bot.startsWith("!") ? `${name} (${lane.shard})` : name;
+}
+
+const laneRank = ({ state }: LaneJson): number => ["halted", "closed", "retrying", "flowing"].indexOf(state ?? "");
+
+/** Those that wait for somebody first, then the longest. */
+export function lanesText(all: readonly LaneJson[], nowMs: number): string {
+  const sorted = [...all].sort((a, b) => laneRank(a) - laneRank(b) || (a.since ?? "~").localeCompare(b.since ?? "~"));
   return table(
-    ["DEAD LETTER", "WAY", "REASON", "AGE", "ATTEMPTS", "CONVERSATION", "ERROR"],
+    ["STATE", "SINCE", "ATTEMPTS", "NEXT", "WAITING", "LANE", "WHY"],
+    sorted.map((each) => [
+      each.state ?? "-",
+      sinceText(each.since, nowMs),
+      String(each.attempts),
+      each.nextAt === null ? "-" : untilText(each.nextAt, nowMs),
+      String(each.waiting),
+      laneName(each),
+      each.why,
+    ]),
+  );
+}
+
+/** What is there, and what to do about it. */
+export function lanesSummaryText(all: readonly LaneJson[]): string {
+  const hasState = (...states: readonly string[]): boolean => all.some(({ state }) => states.includes(state ?? ""));
+  const advice = hasState("halted")
+    ? "mend what refused them, then colloquy lanes retry --where state=halted, or skip what never arrives"
+    : hasState("closed")
+      ? "a closed lane opens with colloquy lanes retry, its dead letters come back with colloquy redrive"
+      : "they go on by themselves; colloquy lanes retry --all does not wait for that";
+  return `${summaryText([...all].sort((a, b) => laneRank(a) - laneRank(b)))}; ${advice}`;
+}
+
+const untilText = (iso: string, nowMs: number): string =>
+  Date.parse(iso) > nowMs ? `in ${ageText(Date.parse(iso) - nowMs)}` : "now";
+
+/** Which reply it is stands there only where one is listed. */
+export function lettersText(all: readonly LetterJson[], nowMs: number): string {
+  const hasReplies = all.some(({ direction }) => direction === "out");
+  const reply = (each: LetterJson | null): string[] => (hasReplies ? [each === null ? "REPLY" : replyText(each)] : []);
+  return table(
+    ["DEAD LETTER", "WAY", "REASON", "AGE", "ATTEMPTS", ...reply(null), "CONVERSATION", "ERROR"],
     all.map((each) => [
       each.position,
       each.direction ?? "-",
       each.reason,
       sinceText(each.at, nowMs),
       each.attempts === null ? "-" : String(each.attempts),
+      ...reply(each),
       letterOwner(each),
       each.error ?? "",
     ]),
   );
+}
+
+/** E.g. `4`, or of a reply in several parts `4 (2/3)`. */
+function replyText({ outSeq, part, parts }: LetterJson): string {
+  if (outSeq === null) return "-";
+  return part === null ? String(outSeq) : `${outSeq} (${part}/${parts ?? "?"})`;
 }
 
 export function letterOwner({ bot, channel, conversation }: LetterJson): string {
@@ -124,7 +174,7 @@ export function detailText(detail: DetailJson, nowMs: number): string {
   for (const { kind, position } of detail.notices) lines.push(["notice", `${kind}, about ${position}`]);
   if (detail.suspect !== null)
     lines.push(["suspect", `runs in a group of ${detail.suspect}, one of which may have ended the process`]);
-  lines.push(["lane", laneText(detail, nowMs)]);
+  lines.push(...laneLines(detail, nowMs));
   lines.push(...recordLines(detail.record));
   const width = Math.max(...lines.map(([title]) => title.length));
   return `${cell(name)}\n${lines.map(([title, text]) => `  ${title.padEnd(width)}  ${cellOf(text)}\n`).join("")}`;
@@ -165,14 +215,31 @@ function turnLines(turn: DetailJson["turn"], nowMs: number): [string, string][] 
   return lines;
 }
 
+function laneLines(detail: DetailJson, nowMs: number): [string, string][] {
+  const { lane } = detail;
+  const lines: [string, string][] = [["lane", laneText(detail, nowMs)]];
+  if (lane === null) return lines;
+  const word = shellWord(conversationName(detail));
+  if (lane.state === "halted")
+    lines.push(["", `resolve it: colloquy lanes retry ${word}, or colloquy lanes skip ${word}`]);
+  if (lane.state === "closed") lines.push(["", `open it: colloquy lanes retry ${word}`]);
+  return lines;
+}
+
 function laneText({ lane, undelivered }: DetailJson, nowMs: number): string {
+  const replies = Math.max(undelivered.replies, lane?.waiting ?? 0);
+  const bytes = Math.max(undelivered.bytes, lane?.waitingBytes ?? 0);
   const waiting =
-    undelivered.replies === 0 ? "" : ` · ${countText(undelivered.replies, "reply", "replies")} not delivered`;
-  if (lane === null) return `flows${waiting}`;
+    replies === 0 ? "" : ` · ${countText(replies, "reply", "replies")}, ${bytesText(bytes)}, not delivered`;
+  if (lane === null || lane.state === "flowing") return `flows${waiting}`;
+  if (lane.state === null) return `not known: ${lane.why}`;
   const next = lane.nextAt === null ? "" : `, next at ${lane.nextAt}`;
   const since = lane.firstFailedAt === null ? "" : ` for ${sinceText(lane.firstFailedAt, nowMs)}`;
-  return `${lane.state}${since} at reply ${lane.outSeq}: ${lane.reason}, ${countText(lane.attempts, "attempt")}${next}${waiting}`;
+  const at = lane.head === null ? "" : ` at reply ${lane.head.outSeq}${partText(lane.head.part)}`;
+  return `${lane.state}${since}${at}: ${lane.why}${next}${waiting}`;
 }
+
+const partText = (part: number | null): string => (part === null ? "" : `, part ${part}`);
 
 function recordLines(record: DetailJson["record"]): [string, string][] {
   if (record === null || record === "") return [["record", "none"]];

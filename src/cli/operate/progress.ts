@@ -2,6 +2,7 @@
 //
 // Invariants
 //   P1. One that stands as it stood when it was asked is left to go; one that stands anew is told apart: it moved, and stopped again.
+//   P2. One that was set in motion and has not come to an end is left to go as well.
 
 export interface Standing {
   /** Not moved yet. */
@@ -9,6 +10,9 @@ export interface Standing {
   /** Moved, and stands again. */
   readonly again: number;
 }
+
+/** The standstill of one that moves. */
+export const UNDER_WAY = "under way";
 
 /**
  * @param asked standstill by name, as it was when it was asked
@@ -20,7 +24,7 @@ export function standingOf(asked: ReadonlyMap<string, string>, now: ReadonlyMap<
   for (const [name, standstill] of asked) {
     const found = now.get(name);
     if (found === undefined) continue;
-    if (found === standstill) left += 1;
+    if (found === standstill || found === UNDER_WAY) left += 1;
     else again += 1;
   }
   return { left, again };

@@ -36,7 +36,7 @@ export function checkWhere(where: readonly string[], subject: WhereSubject): rea
       throw problem(
         "--where",
         `${shown(each)} ${parsed.detail.replace(/^where: /, "")}`,
-        "docs/halts.md has the words",
+        subject === "lanes" ? "docs/lanes.md has the words" : "docs/halts.md has the words",
       );
   }
   return where;

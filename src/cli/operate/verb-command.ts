@@ -196,11 +196,11 @@ class VerbCommand {
 
   /** Standstill by name, of everything that stands. */
   async #standing(): Promise<ReadonlyMap<string, string> | Failure> {
-    const { standing, member, nameOf, standstillOf } = this.#verb;
-    const halted = await this.#listed(HALTED.path, HALTED.query, "conversations");
+    const { standing, member, nameOf, standstillOf, waitsForHalts } = this.#verb;
+    const halted = waitsForHalts ? await this.#listed(HALTED.path, HALTED.query, "conversations") : [];
     if ("problem" in halted) return halted;
     const names = new Set(halted.map((each) => conversationName(each as ConversationJson)));
-    const all = standing.path === HALTED.path ? halted : await this.#listed(standing.path, standing.query, member);
+    const all = await this.#listed(standing.path, standing.query, member);
     if ("problem" in all) return all;
     return new Map(all.map((each) => [nameOf(each), standstillOf(each, names)]));
   }
@@ -241,11 +241,8 @@ class VerbCommand {
 
   #standingText(asked: number, { left, again }: Standing): string {
     const words = [this.#verb.through(asked - left - again)];
-    if (again > 0) words.push(`${again.toLocaleString("en")} ${this.#verb.again} (colloquy ls --state halted)`);
-    if (left > 0)
-      words.push(
-        `${left.toLocaleString("en")} not yet: what was asked is on disk and is done once their shard is open`,
-      );
+    if (again > 0) words.push(`${again.toLocaleString("en")} ${this.#verb.again}`);
+    if (left > 0) words.push(`${left.toLocaleString("en")} ${this.#verb.left}`);
     return words.join("; ");
   }
 
@@ -272,12 +269,12 @@ function selectionsOf(verb: Verb, names: readonly string[], { where = [], all }:
   const ways = [names.length > 0, where.length > 0, all === true].filter((each) => each);
   if (ways.length === 0)
     throw problem(
-      verb.name,
+      verb.typed,
       "names nothing; nothing was done",
       `one or more ${verb.subject}, --where <filter>, or --all`,
     );
   if (ways.length > 1)
-    throw problem(verb.name, "takes names, or --where, or --all; nothing was done", "leave out what is not meant");
+    throw problem(verb.typed, "takes names, or --where, or --all; nothing was done", "leave out what is not meant");
   if (all) return [{ all: true }];
   if (where.length > 0) return [{ where: checkWhere(where, verb.subject) }];
   const targets = names.map(verb.target);

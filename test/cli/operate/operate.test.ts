@@ -101,6 +101,22 @@ describe("ls", () => {
     expect(lines(listed.stdout())[1]).toMatch(new RegExp(`^${name} +in +late +\\d+d +5 +demo/test/c1$`));
     expect(listed.stderr()).toBe("1 dead letter\n");
   });
+
+  test("of replies among them it says which one, which part, why, and how the last attempt ended", async () => {
+    world.letter("c1");
+    const name = world.deadReply("c2", { part: 2, parts: 3, reason: "exhausted", error: "HTTP 503", attempts: 40 });
+    const listed = at("ls", "--dead-letters");
+    expect(await listed.code).toBe(0);
+    const [title, ...rows] = lines(listed.stdout());
+    expect(title).toMatch(/^DEAD LETTER +WAY +REASON +AGE +ATTEMPTS +REPLY +CONVERSATION +ERROR$/);
+    expect(rows.find((row) => row.startsWith(name))).toMatch(
+      /^\S+ +out +exhausted +\d+d +40 +4 \(2\/3\) +demo\/test\/c2 +HTTP 503$/,
+    );
+    expect(rows.find((row) => row.includes("demo/test/c1"))).toMatch(/ in +poison +\d+d +5 +- +demo/);
+    const json = at("ls", "--dead-letters", "--where", "direction=out", "--json");
+    await json.code;
+    expect(jsonLines(json.stdout())).toMatchObject([{ outSeq: 4, part: 2, parts: 3, error: "HTTP 503" }]);
+  });
 });
 
 describe("show", () => {
@@ -260,17 +276,144 @@ describe("retry and skip", () => {
   });
 });
 
+describe("lanes", () => {
+  const HOUR_MS = 3_600_000;
+  const retrying = { state: "retrying", reason: "HTTP 503", attempts: 4 } as const;
+
+  test("shows those that stand, who waits for somebody first, and what to do next", async () => {
+    const nowMs = Date.now();
+    world.lane("c1", { ...retrying, firstFailedAtMs: nowMs - 2 * HOUR_MS, nextAtMs: nowMs + 100_000 });
+    world.lane("c2", { firstFailedAtMs: nowMs - HOUR_MS });
+    world.lane("c3", { state: "closed", reason: "HTTP 410", firstFailedAtMs: nowMs - 3 * HOUR_MS });
+    const listed = at("lanes");
+    expect(await listed.code).toBe(0);
+    const [title, ...rows] = lines(listed.stdout());
+    expect(title).toMatch(/^STATE +SINCE +ATTEMPTS +NEXT +WAITING +LANE +WHY$/);
+    expect(rows).toEqual([
+      expect.stringMatching(/^halted +1h +2 +- +7 +demo\/test\/c2 +HTTP 400, 2 attempts; it was refused for good$/),
+      expect.stringMatching(/^closed +3h +2 +- +7 +demo\/test\/c3 +HTTP 410, 2 attempts; the recipient is gone/),
+      expect.stringMatching(/^retrying +2h +4 +in 1m +7 +demo\/test\/c1 +HTTP 503, 4 attempts$/),
+    ]);
+    expect(listed.stderr()).toBe(
+      "1 halted, 1 closed, 1 retrying; mend what refused them, then colloquy lanes retry --where state=halted, or skip what never arrives\n",
+    );
+  });
+
+  test("filters by state and by every --where, page after page, and says that there is nothing", async () => {
+    for (let i = 0; i < 450; i += 1) world.lane(`c${i}`, { attempts: i });
+    world.lane("r", retrying);
+    const json = at(
+      "lanes",
+      "--state",
+      "halted",
+      "--where",
+      "attempts>=10",
+      "--where",
+      "attempts<400",
+      "--limit",
+      "999",
+      "--json",
+    );
+    expect(await json.code).toBe(0);
+    expect(new Set(jsonLines(json.stdout()).map(({ conversation }) => conversation)).size).toBe(390);
+    expect(json.stderr()).toBe("");
+    const going = at("lanes", "--state", "retrying");
+    await going.code;
+    expect(going.stderr()).toBe(
+      "1 retrying; they go on by themselves; colloquy lanes retry --all does not wait for that\n",
+    );
+    const nothing = at("lanes", "--state", "closed");
+    expect(await nothing.code).toBe(0);
+    expect([nothing.stdout(), nothing.stderr()]).toEqual(["", "no lane is closed\n"]);
+  });
+
+  test("show tells of a lane why, what waits, and what to type", async () => {
+    world.lane("c 1", { part: 2, firstFailedAtMs: Date.now() - 2 * HOUR_MS });
+    const shown = at("show", "demo/test/c 1");
+    expect(await shown.code).toBe(0);
+    expect(shown.stdout()).toMatch(
+      /^ {2}lane +halted for 2h at reply 4, part 2: HTTP 400, 2 attempts; it was refused for good · 7 replies, 700 B, not delivered$/m,
+    );
+    expect(shown.stdout()).toContain(
+      "resolve it: colloquy lanes retry 'demo/test/c 1', or colloquy lanes skip 'demo/test/c 1'",
+    );
+    const json = at("show", "demo/test/c 1", "--json");
+    await json.code;
+    expect(jsonLines(json.stdout())[0].lane).toMatchObject({ state: "halted", halt: "terminal", head: { part: 2 } });
+  });
+
+  test("retry asks them all, and waits until they went on", async () => {
+    for (let i = 0; i < 600; i += 1) world.lane(`c${i}`);
+    world.lane("r", retrying);
+    world.work();
+    const done = at("lanes", "retry", "--all", "--yes");
+    expect(await done.code).toBe(0);
+    expect(done.stderr()).toBe("colloquy: 601 lanes went on\n");
+  });
+
+  test("one that is blocked again, and one whose reply was not tried yet, are told apart", async () => {
+    world.lane("c1");
+    world.lane("c2");
+    world.lane("waits", { ...retrying, attempts: 0 });
+    world.work(["c2", "waits"]);
+    const done = at("lanes", "retry", "--all", "--yes", "--timeout", "1");
+    expect(await done.code).toBe(1);
+    expect(done.stderr()).toBe(
+      "colloquy: 1 lane went on; 1 blocked again (colloquy lanes); 1 not yet: what was asked is on disk, and is done once their shard is open and their account has a place\n",
+    );
+  });
+
+  test("skip takes halted ones by name and refuses the others, with the reply that is meant", async () => {
+    world.lane("c1", { part: 3 });
+    world.lane("c2", { ...retrying, nextAtMs: 1_600_000_600_000 });
+    const done = at("lanes", "skip", "demo/test/c1", "demo/test/c2", "--yes", "--no-wait");
+    expect(await done.code).toBe(1);
+    expect(lines(done.stderr())).toEqual([
+      "colloquy: demo/test/c2: its lane is retrying, not halted; it goes on by itself, next at 2020-09-13T12:36:40.000Z",
+      "colloquy: 1 lane asked to set the reply at their head aside and go on; they do so in their order",
+    ]);
+    expect(world.lanesAsked).toEqual(["lane-skip c1 k0-0-0.4.3"]);
+  });
+
+  test("a dry run says which and why, and does nothing; a question names the number", async () => {
+    world.lane("c1");
+    const dry = at("lanes", "skip", "--where", "reason=terminal", "--dry-run");
+    expect(await dry.code).toBe(0);
+    expect(dry.stdout()).toBe("demo/test/c1  HTTP 400, 2 attempts; it was refused for good\n");
+    expect(dry.stderr()).toContain("1 halted lane would be asked to set the reply at their head aside");
+    const told = run(["lanes", "retry", "--all", "--url", url], { isTTY: true, isTyped: true, stdin: ["n\n"] });
+    expect(await told.code).toBe(1);
+    expect(told.stderr()).toContain("at the head of 1 blocked lane? [y/N] ");
+    expect(world.lanesAsked).toEqual([]);
+  });
+
+  test.each<[string, string[], string]>([
+    ["nothing named", ["lanes", "retry", "--yes"], "lanes retry: names nothing; nothing was done"],
+    ["nobody to ask", ["lanes", "skip", "--all"], "--yes: is needed where nobody can be asked"],
+    ["a filter of the other kind", ["lanes", "skip", "--where", "reason=poison", "--yes"], "is no reason"],
+    ["a state that is none", ["lanes", "--state", "halt"], 'did you mean "halted"'],
+    ["a verb that is none", ["lanes", "retyr"], "too many arguments for 'lanes'"],
+  ])("%s exits 2, and nothing is done", async (_, argv, line) => {
+    world.lane("c1");
+    const wrong = at(...argv);
+    expect(await wrong.code).toBe(2);
+    expect(wrong.stderr()).toContain(line);
+    expect(world.lanesAsked).toEqual([]);
+  });
+});
+
 describe("redrive", () => {
-  test("brings messages back by name and by filter, and waits until they are decided", async () => {
+  test("brings messages and replies back by name and by filter, and waits until they have left", async () => {
     const first = world.letter("c1");
     world.letter("c2", { reason: "late" });
-    const out = world.letter("c3", { direction: "out" });
+    const reply = world.deadReply("c3");
+    const rotten = world.deadReply("c4", { born: null });
     world.work();
-    const named = at("redrive", first, out, "--yes");
+    const named = at("redrive", first, reply, rotten, "--yes");
     expect(await named.code).toBe(1);
     expect(lines(named.stderr())).toEqual([
-      `colloquy: ${out}: it is a reply, and redriving replies is not available in this version; it stays where it is`,
-      "colloquy: 1 dead letter decided",
+      `colloquy: ${rotten}: its bytes are no reply that could be sent; it stays where it is`,
+      "colloquy: 2 dead letters redriven",
     ]);
     const filtered = at("redrive", "--where", "reason=late,age>1m", "--yes", "--json");
     expect(await filtered.code).toBe(0);
@@ -285,8 +428,17 @@ describe("redrive", () => {
     const told = at("redrive", "--all", "--yes");
     expect(await told.code).toBe(1);
     expect(told.stderr()).toBe(
-      "colloquy: 1 dead letter decided; 1 wait in halted conversations (colloquy ls --state halted)\n",
+      "colloquy: 1 dead letter redriven; 1 wait in halted conversations (colloquy ls --state halted)\n",
     );
+  });
+
+  test("a reply waits for no conversation", async () => {
+    const reply = world.deadReply("c1");
+    world.halt("c1");
+    const asked = at("redrive", reply, "--yes", "--timeout", "1");
+    expect(await asked.code).toBe(1);
+    expect(asked.stderr()).toContain("0 dead letters redriven; 1 not yet: what was asked is on disk");
+    expect(world.lanesAsked).toEqual([`lane-redrive c1 ${reply.slice(3)}`]);
   });
 
   test("a dry run says whose they are", async () => {
@@ -308,7 +460,14 @@ test("a node that cannot reach Redis is exit 3, one that is not there exit 1", a
     throw new StoreNotReadyError("away");
   };
   url = await world.start({ inspector: away, operator: away });
-  for (const argv of [["ls"], ["show", "demo/test/c1"], ["retry", "--all", "--yes"], ["redrive", "--all", "--yes"]]) {
+  for (const argv of [
+    ["ls"],
+    ["lanes"],
+    ["lanes", "skip", "--all", "--yes"],
+    ["show", "demo/test/c1"],
+    ["retry", "--all", "--yes"],
+    ["redrive", "--all", "--yes"],
+  ]) {
     const told = at(...argv);
     expect(await told.code).toBe(3);
     expect(told.stderr()).toContain("the store does not answer now");
