@@ -18,6 +18,13 @@ const FAULTS_MS = 12_000;
 const REPLIES = 10;
 const AMBIGUOUS = ["retry", "probe", "halt"] as const;
 
+/** What has to happen in a good share of the runs. */
+const MET = [
+  ...["delivered", "retryable", "ambiguous", "terminal", "gone"].map((kind) => `answer ${kind}`),
+  ...["probe", "kill", "takeover", "away", "unanswered", "struck", "dead", "redrive"],
+  ...["lane-retry halted", "lane-retry retrying", "lane-retry flowing", "lane-skip halted", "lane-skip retrying"],
+];
+
 type Counts = Record<string, number>;
 
 class Chaos {
@@ -388,6 +395,7 @@ describe("lanes under a seeded world", () => {
       counts.dead = (counts.dead ?? 0) + chaos.world.everDead.size;
       if (chaos.wrong.length > 0) failed.push(`seed ${seed}: ${chaos.wrong.slice(0, 3).join(" | ")}`);
     }
+    if (RUNS >= 100) for (const what of MET) expect(counts[what], what).toBeGreaterThan(RUNS / 20);
     if (process.env.COLLOQUY_TEST_COUNTS !== undefined) process.stderr.write(`${JSON.stringify(counts)}\n`);
     expect(failed.slice(0, 10)).toEqual([]);
   });

@@ -121,7 +121,7 @@ const HASH_KEY = { lo: 0, hi: 0 };
 
 /** One life of a shard's owner: committer, lanes and reader on shared data. */
 export class Life {
-  readonly log: RecordingLog = new RecordingLog();
+  readonly log: RecordingLog;
   readonly wakeUps: { key: ConversationKey; delayMs: number; atMs: number; durable: boolean }[] = [];
   readonly accountWakeUps: string[] = [];
   readonly lost: string[] = [];
@@ -147,6 +147,7 @@ export class Life {
 
   constructor(world: World, epoch: number) {
     this.#world = world;
+    this.log = world.log;
     const { environment, settings } = world;
     this.#store = new MemoryStore(environment, world.data).shard(0);
     this.#actors = new ActorSystem({
@@ -381,6 +382,7 @@ export class World {
   readonly data: MemoryData = new MemoryData();
   readonly recipient: Recipient;
   readonly settings: Settings = settings();
+  readonly log: RecordingLog = new RecordingLog();
   readonly lives: Life[] = [];
   /** Markers and other messages that came out of the inbox. */
   readonly consumed: MailboxMessage[] = [];
@@ -488,14 +490,14 @@ export class World {
   places(key: ConversationKey): Places {
     const { shard } = this;
     const outbox = shard.outbox.entries.flatMap(({ id, bytes }) => {
-      const done = shard.acks.get(formatEntryId(id)) ?? new Uint8Array(0);
-      return decodeOutboxEntry(Buffer.from(bytes)).replies.filter((reply, i) => reply?.key === key && !hasBit(done, i));
+      const done = shard.acks.get(formatEntryId(id)) ?? NOTHING;
+      return once(bytes, repliesIn).filter((reply, i) => reply.key === key && !hasBit(done, i));
     });
-    const list = (shard.laneLists.get(key)?.entries ?? []).flatMap(
-      ({ bytes }) => decodeOutboxEntry(Buffer.from(bytes)).replies,
-    );
-    const dead = shard.dead.entries.map(({ bytes }) => decodeDeadReply(bytes)).filter((reply) => reply?.key === key);
-    return { outbox: outbox.map(placed), list: list.map(placed), dead: dead.map(placed) };
+    const list = (shard.laneLists.get(key)?.entries ?? []).flatMap(({ bytes }) => once(bytes, repliesIn));
+    const dead = shard.dead.entries
+      .flatMap(({ bytes }) => once(bytes, deadReplyIn))
+      .filter((reply) => reply.key === key);
+    return { outbox, list, dead };
   }
 
   /** B1 and B2, as the store says after each commit. */
@@ -534,6 +536,7 @@ export class World {
 }
 
 interface Placed {
+  readonly key: ConversationKey;
   readonly name: string;
   readonly isRedriven: boolean;
 }
@@ -544,10 +547,23 @@ export interface Places {
   readonly dead: readonly Placed[];
 }
 
-function placed(reply: OutboxReply | null | undefined): Placed {
-  if (reply == null) throw new TypeError("a stored reply cannot be read");
-  const { born, outSeq, extra } = reply;
-  return { name: replyName({ born, outSeq, part: extra?.part }), isRedriven: extra?.isRedriven === true };
+const NOTHING = new Uint8Array(0);
+const known = new WeakMap<Uint8Array, readonly Placed[]>();
+
+/** What is stored is never changed: it is read once. */
+function once(bytes: Uint8Array, read: (bytes: Uint8Array) => readonly Placed[]): readonly Placed[] {
+  const replies = known.get(bytes) ?? read(bytes);
+  known.set(bytes, replies);
+  return replies;
+}
+
+const repliesIn = (bytes: Uint8Array): readonly Placed[] => decodeOutboxEntry(Buffer.from(bytes)).replies.map(placed);
+const deadReplyIn = (bytes: Uint8Array): readonly Placed[] => [placed(decodeDeadReply(bytes))];
+
+function placed(reply: OutboxReply | null): Placed {
+  if (reply === null) throw new TypeError("a stored reply cannot be read");
+  const { key, born, outSeq, extra } = reply;
+  return { key, name: replyName({ born, outSeq, part: extra?.part }), isRedriven: extra?.isRedriven === true };
 }
 
 export function botNamed(name: string): BotDefinition {
