@@ -176,6 +176,8 @@ interface ConversationView {
   /** When a commit set the reply aside. */
   readonly deadAt: ReadonlyMap<number, number>;
   readonly undelivered: ReadonlySet<number>;
+  /** Those that came back from the dead letters: they stand behind all that waited then. */
+  readonly redriven: ReadonlySet<number>;
   /** The reply at which its lane is halted. */
   readonly haltedAt: number | null;
   /** What the stored state says was consumed: names and the results of steps. */
@@ -211,6 +213,7 @@ function conversationsOf(history: SimulatedHistory): ConversationView[] {
   const written = of(history.commits.flatMap(({ at, records: all }) => all.map((record) => ({ ...record, at }))));
   const dead = of(history.commits.flatMap(({ at, dead: all }) => all.map((each) => ({ ...each, at }))));
   const undelivered = of(history.final.undelivered);
+  const redriven = of(history.commits.flatMap((commit) => commit.redriven));
   return [...names].map((name) => {
     const final = history.final.records.find(({ conversation }) => conversation === name);
     return {
@@ -226,6 +229,7 @@ function conversationsOf(history: SimulatedHistory): ConversationView[] {
       diedOnce: new Set((died.get(name) ?? []).map(({ id }) => id)),
       isOrdered: history.ordered.includes(history.conversations.get(name)?.channel ?? ""),
       deadAt: new Map((dead.get(name) ?? []).map(({ sequence, at }) => [sequence, at] as const).reverse()), // the first time
+      redriven: new Set((redriven.get(name) ?? []).map(({ sequence }) => sequence)),
       undelivered: new Set((undelivered.get(name) ?? []).map(({ sequence }) => sequence)),
       haltedAt: history.final.haltedLanes.find(({ conversation }) => conversation === name)?.sequence ?? null,
       seen: (trailOf(final)?.seen ?? []).map(parseSeen),
@@ -402,7 +406,7 @@ interface ReplyView {
 }
 
 function* deliveries(view: ConversationView): Iterable<Violation> {
-  const { name, deadAt, undelivered, haltedAt, committed } = view;
+  const { name, deadAt, undelivered, haltedAt, redriven, committed } = view;
   const received = new Map<number, ReplyView>();
   for (const delivery of view.deliveries) {
     const known = received.get(delivery.sequence) ?? { attempts: [], acceptedAt: null };
@@ -428,7 +432,7 @@ function* deliveries(view: ConversationView): Iterable<Violation> {
       reply?.acceptedAt ?? Number.POSITIVE_INFINITY,
       deadAt.get(sequence) ?? Number.POSITIVE_INFINITY,
     );
-    const isHalted = haltedAt !== null && sequence >= haltedAt;
+    const isHalted = haltedAt !== null && (sequence >= haltedAt || redriven.has(sequence));
     if (doneAt === Number.POSITIVE_INFINITY && !(isHalted && undelivered.has(sequence)))
       yield { rule: "stuck", where, detail: "it was neither delivered nor set aside, nor does it wait at a halt" };
     if (!isHalted && undelivered.has(sequence)) yield { rule: "stuck", where, detail: "it is still in the outbox" };
