@@ -66,7 +66,10 @@ class Chaos {
       ackFirst: this.#chance(0.3),
       ...(hasBudget && { retry: { budgetMs: 3_000, attemptsMax: this.#chance(0.5) ? 3 : Number.POSITIVE_INFINITY } }),
       ...(this.#chance(0.6) && {
-        account: { concurrency: 1 + this.#below(2), breakerFailures: 2, breakerOpenMs: 400, breakerOpenMsMax: 1_600 },
+        account: {
+          ...{ concurrency: 1 + this.#below(2), breakerFailures: 2, breakerOpenMs: 400, breakerOpenMsMax: 1_600 },
+          ...(this.#chance(0.3) && { ratePerSecond: 2, burst: 2 }),
+        },
       }),
     };
     settings.accounts = (environment) => new ChannelAccounts(environment);
