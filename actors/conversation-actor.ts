@@ -385,6 +385,7 @@ export class ConversationActor implements Committable {
   /** Its turn has come: it begins, unless a rule sets the message aside. */
   #release(message: InboxMessage, isLate: boolean, order: OrderState | undefined): Next {
     const { bot, ports } = this.#core;
+    if (message.extra !== null && this.#halts.passUntold(message)) return "go-on";
     const isTooFar = (message.extra?.hops ?? 0) > ports.bounds.hopsMax; // bots that answer each other (attack B17)
     if (!isTooFar && (!isLate || bot.ordering === "available")) {
       return this.#begin(messageWork(message, isLate, order));

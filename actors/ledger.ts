@@ -251,11 +251,11 @@ export class Ledger {
     this.#ports.changed();
   }
 
-  /** The message becomes a dead letter. */
+  /** The message goes without a turn. @param letter what becomes of it; null for a marker of which nothing has to be kept */
   setAside(
     message: InboxMessage,
     outcome: Exclude<TurnOutcome, "turn">,
-    letter: Uint8Array,
+    letter: Uint8Array | null,
     extra: ExtraParts | null,
   ): void {
     const pending = this.#openPending();
@@ -263,7 +263,7 @@ export class Ledger {
     const record = afterSetAside(this.#record!, position, message.idHash, outcome);
     this.#record = extra === null ? record : withExtra(record, extra);
     this.#remember(message);
-    pending.addDead(letter);
+    if (letter !== null) pending.addDead(letter);
     this.#ports.changed();
   }
 

@@ -19,7 +19,7 @@ import { StepWalk } from "../src/domain/journal.ts";
 import type { InboxMessage, Reply } from "../src/domain/message.ts";
 import { freezeAndMeasure, freezePlain, type Plain } from "../src/domain/plain-data.ts";
 import { formatBorn, type Position } from "../src/domain/position.ts";
-import type { Notice } from "../src/domain/record.ts";
+import type { DeliveryFailed, Notice } from "../src/domain/record.ts";
 import {
   type ColloquyError,
   FloatingRejectionError,
@@ -55,7 +55,7 @@ export interface TurnBounds {
 /** What the turn is about. */
 export type TurnWork =
   | { readonly kind: "message"; readonly message: InboxMessage; readonly isLate: boolean }
-  | { readonly kind: "notice"; readonly notice: Notice };
+  | { readonly kind: "notice"; readonly notice: Notice | DeliveryFailed };
 
 export interface TurnInput {
   readonly bot: BotDefinition;
@@ -149,12 +149,17 @@ export class Turn implements TurnContext, RejectionOwner {
     const { bot, state, work } = this.#input;
     if (work.kind === "message") return bot.onMessage(state, this.#message(work.message, work.isLate), this);
     const { notice } = work;
-    const { gap, poisoned } = bot.onNotice ?? {};
-    if (notice.kind === "gap")
-      return gap === undefined ? state : gap(state, Object.freeze({ from: notice.from, to: notice.to }), this);
-    return poisoned === undefined
-      ? state
-      : poisoned(state, Object.freeze({ id: notice.id, error: notice.error }), this);
+    const { gap, poisoned, deliveryFailed } = bot.onNotice ?? {};
+    switch (notice.kind) {
+      case "gap":
+        return gap === undefined ? state : gap(state, Object.freeze({ from: notice.from, to: notice.to }), this);
+      case "poisoned":
+        if (poisoned === undefined) return state;
+        return poisoned(state, Object.freeze({ id: notice.id, error: notice.error }), this);
+      case "delivery-failed":
+        if (deliveryFailed === undefined) return state;
+        return deliveryFailed(state, Object.freeze({ outSeq: notice.outSeq, reason: notice.reason }), this);
+    }
   }
 
   /** Its time is up: it fails now, and whatever the handler does later is ignored. */

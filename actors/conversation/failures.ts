@@ -4,13 +4,12 @@
 // Invariants
 //   F1. An attempt is in the ledger before anything else is decided, and nothing is decided until its time (C8).
 //   F2. The clock of an attempt is durable where its message is on the list: one of the inbox is read again by whoever has the shard next.
-//   F3. There is no notice for a notice (attack B17): one that fails for good is a dead letter or, without room for one, a line of the log.
+//   F3. There is no notice for a notice (attack B17), and none halts its conversation: it goes, and the next comes.
 
-import { encodeDeadNotice } from "../../src/codec/dead-message.ts";
 import { afterDeathAlone, afterFailure } from "../../src/domain/attempts.ts";
 import { formatBorn } from "../../src/domain/position.ts";
-import type { Notice, OpenTurn } from "../../src/domain/record.ts";
-import { noticesBehind, positionOf, type Work } from "../../src/domain/work.ts";
+import type { OpenTurn } from "../../src/domain/record.ts";
+import { positionOf, type Work } from "../../src/domain/work.ts";
 import type { Timer } from "../../src/environment.ts";
 import { TerminalError } from "../../src/errors.ts";
 import { describeBotError, fullBotError, shortBotError } from "../bot-error.ts";
@@ -100,8 +99,8 @@ export class Failures {
     const { bot, id, ports } = this.#core;
     this.#head.leave();
     ports.counters.poisoned += 1;
-    if (work.message === null) {
-      this.#dropNotice(work.notice!, { ...open, error }, line);
+    if (work.message === null || work.notice !== null) {
+      this.#halts.dropNotice(work, { ...open, error }, line); // F3
     } else if (bot.ordering !== "available") {
       ports.log.error({ ...id, ...line }, "message failed for good");
       this.#halts.halt(
@@ -117,22 +116,6 @@ export class Failures {
       this.#halts.setAside(work.message, "poison", { ...open, error });
     }
     return "go-on";
-  }
-
-  /** F3 */
-  #dropNotice(notice: Notice, open: OpenTurn, line: object): void {
-    const { id, ledger, ports } = this.#core;
-    const record = ledger.recordFor(notice.position);
-    const letter = encodeDeadNotice(id, notice, open.attempts + open.deaths, open.error, this.#core.nowMs());
-    const hasRoom = ports.reserveDeadLetter(letter.length);
-    if (hasRoom) ports.counters.deadLetters += 1;
-    ports.log.error(
-      { ...id, ...line },
-      `the bot failed on a notice for good: it ${hasRoom ? "becomes a dead letter" : "is dropped, as there is no room for a dead letter"}, its conversation goes on`,
-    );
-    const parts = { notices: noticesBehind(record.extra?.notices), openTurn: undefined, suspect: undefined };
-    ledger.dropNotice(notice.position, parts, hasRoom ? letter : null);
-    this.#head.ended(record);
   }
 
   #backOff(open: OpenTurn, delayMs: number, isOnList: boolean): void {

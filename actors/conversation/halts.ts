@@ -4,9 +4,10 @@
 // Invariants
 //   C9. What an operator asks names what it means and is handled before the mailbox; done twice it changes nothing.
 //   Z1. A message is set aside in the commit that passes it, with its dead letter; where there is no room for one, it halts.
-//   Z2. Nobody is told of what a notice did (attack B17): only a message has a notice of its own.
+//   Z2. There is no notice for a notice (attack B17): one that is given up becomes a dead letter that cannot come back or, without room for
+//       one, a line of the log.
 
-import { type DeadMessageReason, encodeDeadMessage } from "../../src/codec/dead-message.ts";
+import { type DeadMessageReason, encodeDeadMessage, encodeDeadNotice } from "../../src/codec/dead-message.ts";
 import type { ExternalPlace } from "../../src/domain/external-order.ts";
 import { effectOfVerb, liftsHalt } from "../../src/domain/halt.ts";
 import type { ControlMessage, InboxMessage } from "../../src/domain/message.ts";
@@ -19,6 +20,7 @@ import {
   type OpenTurn,
 } from "../../src/domain/record.ts";
 import { NOTHING_HELD, orderAfter, orderPastGap } from "../../src/domain/sequencer.ts";
+import { isToldOfDelivery, markerOf, noticesBehind, type Work } from "../../src/domain/work.ts";
 import type { ConversationCore } from "./core.ts";
 import type { HeadTurn } from "./head-turn.ts";
 import type { ListWindow } from "./list-window.ts";
@@ -95,6 +97,40 @@ export class Halts {
       notices: ledger.withNotices(this.#noticeOf(message, reason, open)),
     });
     this.#head.ended(record);
+  }
+
+  /** Z2. The bot failed on it for good. A marker is at the head then. */
+  dropNotice({ message, notice }: Work, open: OpenTurn, line: object): void {
+    const { id, ledger, mailbox, ports } = this.#core;
+    const { position } = notice!;
+    const record = ledger.recordFor(position);
+    const letter = encodeDeadNotice(id, notice!, open.attempts + open.deaths, open.error, this.#core.nowMs());
+    const hasRoom = ports.reserveDeadLetter(letter.length);
+    if (hasRoom) ports.counters.deadLetters += 1;
+    ports.log.error(
+      { ...id, ...line },
+      `the bot failed on a notice for good: it ${hasRoom ? "becomes a dead letter" : "is dropped, as there is no room for a dead letter"}, its conversation goes on`,
+    );
+    const kept = hasRoom ? letter : null;
+    const ended = { openTurn: undefined, suspect: undefined };
+    if (message === null) {
+      ledger.dropNotice(position, { ...ended, notices: noticesBehind(record.extra?.notices) }, kept);
+    } else {
+      mailbox.shift();
+      ledger.setAside(message, "untold", kept, ended);
+    }
+    this.#head.ended(record);
+  }
+
+  /** The head, if it is a marker that the bot has no handler for: it goes without a turn. */
+  passUntold(message: InboxMessage): boolean {
+    const { bot, ledger, mailbox } = this.#core;
+    if (markerOf(message) === null || isToldOfDelivery(bot)) return false;
+    const record = ledger.recordFor(message.position);
+    mailbox.shift();
+    ledger.setAside(message, "untold", null, { openTurn: undefined, suspect: undefined });
+    this.#head.ended(record);
+    return true;
   }
 
   #noticeOf(message: InboxMessage, reason: DeadMessageReason, open: OpenTurn | null): readonly Notice[] {

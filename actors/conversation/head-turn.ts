@@ -234,4 +234,4 @@ export class HeadTurn {
 }
 
 const turnWork = ({ message, notice, isLate }: Work): TurnWork =>
-  message === null ? { kind: "notice", notice: notice! } : { kind: "message", message, isLate };
+  notice === null ? { kind: "message", message: message!, isLate } : { kind: "notice", notice };

@@ -3,7 +3,7 @@
 import type { ConversationId } from "../domain/ids.ts";
 import type { InboxMessage } from "../domain/message.ts";
 import { formatBorn } from "../domain/position.ts";
-import type { Notice } from "../domain/record.ts";
+import type { DeliveryFailed, Notice } from "../domain/record.ts";
 import { encodeWaiting } from "./inbox-codec.ts";
 
 export const DEAD_MESSAGE_REASONS = ["poison", "late", "skipped", "hops", "rejected"] as const;
@@ -50,7 +50,7 @@ export function encodeUnreadable(id: ConversationId, bytes: Uint8Array, atMs: nu
 /** A notice that the bot failed on for good. It cannot come back: what it told of happened before what came since. */
 export function encodeDeadNotice(
   id: ConversationId,
-  notice: Notice,
+  notice: Notice | DeliveryFailed,
   attempts: number,
   error: string | null,
   atMs: number,

@@ -98,15 +98,24 @@ export type Notice =
   | { readonly kind: "gap"; readonly position: Position; readonly from: number; readonly to: number }
   | { readonly kind: "poisoned"; readonly position: Position; readonly id: string; readonly error: string };
 
+/** It is told, too, and stands in no record: it comes through the inbox as a message of its own, a marker. */
+export interface DeliveryFailed {
+  readonly kind: "delivery-failed";
+  readonly position: Position;
+  readonly outSeq: number;
+  readonly reason: string;
+}
+
 /** A bot's state as stored: JSON in UTF-8, and the bot version that wrote it. */
 export interface StoredState {
   readonly botVersion: number;
   readonly bytes: Uint8Array;
 }
 
-export type TurnOutcome = "turn" | "dead" | "late" | "skipped";
+/** `untold`: a marker that had no turn, as the bot has no handler for it or failed on it for good. */
+export type TurnOutcome = "turn" | "dead" | "late" | "skipped" | "untold";
 
-const OUTCOME_CODE: Readonly<Record<TurnOutcome, number>> = { turn: 1, dead: 2, late: 3, skipped: 4 };
+const OUTCOME_CODE: Readonly<Record<TurnOutcome, number>> = { turn: 1, dead: 2, late: 3, skipped: 4, untold: 5 };
 
 export const NO_OPEN_TURN: Omit<OpenTurn, "position"> = Object.freeze({
   attempts: 0,

@@ -34,7 +34,7 @@ import { AsideJudge, type AsideRule } from "./aside-judge.ts";
 import type { Admitted, Aside, CommittedTurns, DeliveryAttempt, HistoryLine, Signal, StoreEvent } from "./history.ts";
 import type { Violation } from "./judge.ts";
 import { nameOfReply } from "./lane-log.ts";
-import { type Decision, decisionsOf, isChainOf, textOf } from "./turn-chain.ts";
+import { type Decision, decisionsOf, isChainOf, textOf, withMarkersTold } from "./turn-chain.ts";
 
 export type LogRule =
   | AsideRule
@@ -93,6 +93,8 @@ export interface LogView {
   readonly waiting: ReadonlySet<string>;
   /** Ids of messages that became dead letters. */
   readonly setAside: ReadonlySet<string>;
+  /** Hashes of the ids that lanes gave. */
+  readonly markers: ReadonlySet<string>;
   /** Whether the outside's numbers decide the order. */
   readonly isOrdered: boolean;
   /** Names of replies that became dead letters (lane-log.ts). */
@@ -139,6 +141,7 @@ export function viewLog(name: string, events: readonly StoreEvent[]): LogView {
     consumed: turnsOf(admitted, commits, decided),
     waiting: idsOf(admitted, waitsAt, ({ position }) => placeOf(position)),
     setAside: idsOf(admitted, letters, ({ idHash }) => textOf(idHash)),
+    markers: new Set(admitted.flatMap(({ by, idHash }) => (by === "lane" ? [textOf(idHash)] : []))),
     isOrdered: commits.some(({ aside }) => aside?.standing?.order !== undefined),
     buried: new Set(asides.flatMap((aside) => (aside.kind === "dead" ? [replyNamed(aside)] : []))),
     dead: deadAtTheEnd(asides),
@@ -270,7 +273,7 @@ function* turns(view: LogView, options: LogOptions & { readonly complete: boolea
     if (!isBaseline) {
       const slice = standing ? [standing.by, commit] : [commit];
       const passed = view.admitted.slice(from, passedCount);
-      const decisions = decisionsOf(decided, commit.aside?.letters);
+      const decisions = settled(decisionsOf(decided, commit.aside?.letters, view.markers), standing, record, asides);
       const sources = asides.sources(passed);
       yield* stepOf(standing, commit, record, decisions, asides, slice, say);
       if (options.isWhole) {
@@ -286,6 +289,21 @@ function* turns(view: LogView, options: LogOptions & { readonly complete: boolea
   }
   if (options.isWhole) yield* asides.end();
 }
+
+/** With what became of each marker, which nothing but the chain says. */
+function settled(
+  decisions: readonly Decision[],
+  standing: Standing | undefined,
+  record: Standing["record"],
+  asides: AsideJudge,
+): readonly Decision[] {
+  const { seq = 0, chain = CHAIN_START } = standing?.record ?? {};
+  const mayComeAt = (index: number): boolean => asides.mayNoticeAt(decisions, index);
+  return withMarkersTold(chain, record.chain, decisions, record.seq - seq - turnsAmong(decisions), mayComeAt);
+}
+
+const turnsAmong = (decisions: readonly Decision[]): number =>
+  decisions.reduce((sum, { outcome }) => sum + (outcome === "turn" ? 1 : 0), 0);
 
 /** The record itself: counters, beginning, chain. */
 function* stepOf(
@@ -303,7 +321,7 @@ function* stepOf(
   if (before && comparePositions(before.born, record.born) !== 0) {
     yield say("born", `the record began at ${formatBorn(before.born)} and now at ${formatBorn(record.born)}`, slice);
   }
-  const turnCount = decisions.reduce((sum, { outcome }) => sum + (outcome === "turn" ? 1 : 0), 0);
+  const turnCount = turnsAmong(decisions);
   const notices = record.seq - seqBefore - turnCount;
   if (record.seq < seqBefore) yield say("seq-back", `seq fell from ${seqBefore} to ${record.seq}`, slice);
   else if (notices < 0 || notices > asides.noticesMax(commit, standing?.by, decisions)) {

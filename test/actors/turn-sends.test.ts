@@ -3,7 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { describeBotError, fullBotError } from "../../actors/bot-error.ts";
 import type { Send } from "../../actors/turn.ts";
-import type { Message, TurnContext } from "../../src/domain/bot.ts";
+import type { DeliveryFailedNotice, Message, TurnContext } from "../../src/domain/bot.ts";
 import { PlainDataError } from "../../src/domain/plain-data.ts";
 import type { Notice } from "../../src/domain/record.ts";
 import { FloatingRejectionError, NotAvailableError, TurnOutputError } from "../../src/errors.ts";
@@ -132,6 +132,7 @@ describe("ctx.send", () => {
 describe("notices", () => {
   const gap = { kind: "gap", position: at(1_000, 2, 3), from: 4, to: 6 } as const;
   const poisoned = { kind: "poisoned", position: at(1_000, 2, 3), id: "m4", error: "StepTimeoutError" } as const;
+  const deliveryFailed = { kind: "delivery-failed", position: at(1_000, 2, 3), outSeq: 9, reason: "gone" } as const;
   const neverAMessage = () => {
     throw new Error("onMessage was called");
   };
@@ -148,6 +149,10 @@ describe("notices", () => {
         seen.push(notice, Object.isFrozen(notice));
         return state as null;
       },
+      deliveryFailed: (_state: unknown, notice: DeliveryFailedNotice) => {
+        seen.push(Object.isFrozen(notice));
+        return [notice.outSeq, notice.reason];
+      },
     };
     expect(run(neverAMessage, { notice: gap, onNotice }).now).toEqual({
       kind: "done",
@@ -156,11 +161,12 @@ describe("notices", () => {
       sends: [],
     });
     expect(run(neverAMessage, { notice: poisoned, onNotice }).now).toBeNull();
-    expect(seen).toEqual([{ from: 4, to: 6 }, true, 1_000, { id: "m4", error: "StepTimeoutError" }, true]);
+    expect(run(neverAMessage, { notice: deliveryFailed, onNotice }).now).toMatchObject({ state: [9, "gone"] });
+    expect(seen).toEqual([{ from: 4, to: 6 }, true, 1_000, { id: "m4", error: "StepTimeoutError" }, true, true]);
   });
 
   test("leave the state of a bot that does not care as it is", () => {
-    for (const notice of [gap, poisoned]) {
+    for (const notice of [gap, poisoned, deliveryFailed]) {
       for (const onNotice of [undefined, {}]) {
         const { now } = run(neverAMessage, { notice, state: { n: 5 }, ...(onNotice && { onNotice }) });
         expect(now).toEqual({ kind: "done", state: { n: 5 }, replies: [], sends: [] });

@@ -1,10 +1,18 @@
-// V1 and V2 of src/domain/work.ts: what the end of a turn changes in the record beside state and counts.
+// V1 to V3 of src/domain/work.ts: what the end of a turn changes in the record beside state and counts.
 
 import { fc, test as law } from "@fast-check/vitest";
 import { describe, expect, test } from "vitest";
 import type { InboxMessage } from "../../src/domain/message.ts";
 import { NO_OPEN_TURN, type Notice, newRecord, withExtra } from "../../src/domain/record.ts";
-import { extraAfterTurn, messageWork, noticesBehind, noticeWork, positionOf } from "../../src/domain/work.ts";
+import {
+  extraAfterTurn,
+  isToldOfDelivery,
+  markerOf,
+  messageWork,
+  noticesBehind,
+  noticeWork,
+  positionOf,
+} from "../../src/domain/work.ts";
 import { at, numbered } from "./support/numbered.ts";
 
 const message = numbered(undefined, 9) as InboxMessage;
@@ -55,5 +63,32 @@ describe("the end of a turn", () => {
   test("stands where the message does, or what the notice is about", () => {
     expect(positionOf(messageWork(message, false, undefined))).toEqual(at(9));
     expect(positionOf(noticeWork(notice(4)))).toEqual(at(4));
+  });
+});
+
+describe("a marker", () => {
+  const marker = numbered(undefined, 9, { extra: { deliveryFailed: { outSeq: 4, reason: "gone" } } }) as InboxMessage;
+
+  test("is told as a notice and consumed as a message (V3)", () => {
+    const work = messageWork(marker, false, order);
+    expect(work.notice).toEqual({ kind: "delivery-failed", position: at(9), outSeq: 4, reason: "gone" });
+    expect([work.message, positionOf(work)]).toEqual([marker, at(9)]);
+    expect([markerOf(message), messageWork(message, false, order).notice]).toEqual([null, null]);
+  });
+
+  test("leaves the notices of the record to their own turns, and the open turn to nobody (V1, V2)", () => {
+    const openTurn = { ...NO_OPEN_TURN, position: at(9) };
+    const record = withExtra(newRecord(at(1)), { order, openTurn, notices: [notice(1)] });
+    const after = withExtra(record, extraAfterTurn(record, messageWork(marker, false, order))!);
+    expect(after.extra).toEqual({ order, notices: [notice(1)] });
+  });
+
+  test("is for bots with ordering `available` and a handler for it (V3)", () => {
+    const deliveryFailed = (): null => null;
+    for (const ordering of ["available", "strict", undefined] as const)
+      for (const onNotice of [{ deliveryFailed }, {}, undefined])
+        expect(isToldOfDelivery({ ...(ordering && { ordering }), ...(onNotice && { onNotice }) })).toBe(
+          ordering === "available" && onNotice !== undefined && "deliveryFailed" in onNotice,
+        );
   });
 });

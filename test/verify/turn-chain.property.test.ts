@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { nextChain, type TurnOutcome } from "../../src/domain/record.ts";
-import { type Decision, decisionsOf, isChainOf } from "../../src/verify/turn-chain.ts";
+import { type Decision, decisionsOf, isChainOf, textOf, withMarkersTold } from "../../src/verify/turn-chain.ts";
 
 const START = { lo: 7, hi: 9 };
 const NOTICE: Decision = { hash: { lo: 0, hi: 0 }, outcome: "turn" };
@@ -71,6 +71,67 @@ test("notices may stand wherever one can have come, and nowhere else", () => {
       expect(isChainOf(START, after, all, sorted.length, (i) => i !== last)).toBe(false);
     }),
   );
+});
+
+const always = () => true;
+const never = () => false;
+const markersOf = (all: readonly Decision[]) => new Set(all.map((each) => textOf(each.hash)));
+const asTurns = (all: readonly Decision[]) => all.filter((each) => each.outcome === "turn").length;
+
+test("of markers the chain says which had a turn, also where notices may stand between", () => {
+  const marker = fc.record({ hash, outcome: fc.constantFrom<TurnOutcome>("turn", "untold") });
+  const mixed = fc.uniqueArray(fc.oneof(decision, marker), { maxLength: 24, ...different });
+  fc.assert(
+    fc.property(mixed, fc.array(fc.nat(24), { maxLength: 2 }), (all, places) => {
+      const markers = markersOf(all.filter((each) => each.outcome === "turn" || each.outcome === "untold"));
+      const letters = all.flatMap(({ hash: idHash, outcome: each }) =>
+        each === "turn" || each === "untold" ? [] : [{ idHash, outcome: each }],
+      );
+      const known = decisionsOf(
+        all.map((each) => ({ hash: each.hash, second: 1 })),
+        letters,
+        markers,
+      );
+      const sorted = places.map((place) => Math.min(place, all.length)).sort((a, b) => b - a);
+      const after = chainOf(sorted.reduce((done, place) => done.toSpliced(place, 0, NOTICE), [...all]));
+      const notices = asTurns(all) + sorted.length - asTurns(known);
+      const mayComeAt = (i: number) => sorted.includes(i);
+      const settled = withMarkersTold(START, after, known, notices, mayComeAt);
+      expect(settled).toEqual(all);
+      expect(isChainOf(START, after, settled, sorted.length, mayComeAt)).toBe(true);
+      expect(isChainOf(START, after, known, notices + 1, never)).toBe(false);
+    }),
+  );
+});
+
+test("what is no marker had its turn, whatever the count says; a marker is no excuse for another's", () => {
+  const [one, two] = [1, 2].map((lo): Decision => ({ hash: { lo, hi: 1 }, outcome: "turn" }));
+  const untold: Decision = { ...two!, outcome: "untold" };
+  const after = chainOf([one!, untold]);
+  const shownAs = (...markers: Decision[]) =>
+    decisionsOf(
+      [one!, two!].map((each) => ({ hash: each.hash, second: 1 })),
+      [],
+      markersOf(markers),
+    );
+  expect(isChainOf(START, after, shownAs(two!), -1, always)).toBe(true);
+  expect(isChainOf(START, after, shownAs(two!), 0, always)).toBe(false);
+  expect(isChainOf(START, after, shownAs(one!), -1, always)).toBe(false);
+  expect(isChainOf(START, after, shownAs(), -1, always)).toBe(false);
+});
+
+test("256 markers are judged at once, all told or none", () => {
+  for (const outcome of ["turn", "untold"] as const) {
+    const all = Array.from({ length: 256 }, (_, i): Decision => ({ hash: { lo: i + 1, hi: 1 }, outcome }));
+    const known = decisionsOf(
+      all.map((each) => ({ hash: each.hash, second: 1 })),
+      [],
+      markersOf(all),
+    );
+    const notices = asTurns(all) - 256;
+    expect(withMarkersTold(START, chainOf(all), known, notices, never)).toEqual(all);
+    expect(isChainOf(START, { lo: 1, hi: 1 }, known, notices, never)).toBe(false);
+  }
 });
 
 test("a commit of 256 turns is judged at once, also where a notice may stand anywhere", () => {
