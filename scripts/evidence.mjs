@@ -19,7 +19,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const LEDGER = "docs/evidence.md";
 const MINUTES_MAX = 7 * 24 * 60;
 const SEED_MAX = 2 ** 31 - 1;
-/** Those below are in every run of the system tier. */
+/** Those below are in every run of `npm test` or of the system tier. */
 const FIRST_SEED = 3_001;
 /** One seed in so many is run twice. */
 const TWICE_EVERY = 50;

@@ -1,5 +1,5 @@
-// The first simulated worlds of the thousands that test/system/simulation.test.ts runs; and the place to replay one (seeds.ts).
+// The first simulated worlds, in each `npm test`, beside other tests; and the place to replay one (seeds.ts).
 
-import { testSeeds } from "./seeds.ts";
+import { FIRST_SEEDS, testSeeds } from "./seeds.ts";
 
-testSeeds(300);
+testSeeds(FIRST_SEEDS, 1);
