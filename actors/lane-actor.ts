@@ -260,7 +260,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
   /** Begins to send, once it has its actor and its time has come. */
   resume(): void {
     if (this.#backlog.phase === "retrying") this.ring();
-    else if (this.#backlog.replies > 0) this.#wake();
+    else if (this.#backlog.replies > 0 || this.#succeeds) this.#wake();
   }
 
   /** Leaves a wake-up for the time of its next attempt, if only that is what it waits for. */

@@ -102,6 +102,17 @@ describe("a lane that does not move (R1)", () => {
     expect(inOrder(world.recipient.bodies)).toEqual(bodies);
   });
 
+  test("keeps nothing of a page that it read when it fails again (B3)", async () => {
+    const life = await begin();
+    const again: SendOutcome = { ...RETRY, retryAfterMs: 4_000 };
+    world.recipient.answers = [again, OK, again];
+    life.reply(C, ...Array.from({ length: 10 }, (_, i) => `r${i + 1}`));
+    await until(() => world.recipient.attempts.length === 3, "failed again");
+    await until(() => world.laneState(C)?.outSeq === 2, "waits");
+    expect(life.lanes.bytes).toBe(0);
+    await world.through(10_000);
+  });
+
   test("what moved while it was being sent leaves the list when it is delivered", async () => {
     const life = await begin();
     world.recipient.held = [];
@@ -516,22 +527,24 @@ describe("verbs of an operator (F1)", () => {
     expect(world.recipient.bodies.slice(7)).toEqual(["r2", "r5"]);
   });
 
-  test("a skip outlives a crash of the lane's own code in the middle of it", async () => {
-    let saboteur!: Saboteur;
-    const life = await begin({
-      sabotage: (environment, counters) => {
-        saboteur = new Saboteur(environment, counters);
-        return saboteur;
-      },
-    });
-    world.recipient.answers = [TERMINAL];
-    life.reply(C, "r1");
-    await until(() => world.laneState(C)?.state === "halted", "halted");
-    await world.control(C, skip("b0.1"));
-    saboteur.arm(0);
-    await until(() => saboteur.struck.length === 1, "crashed");
-    await verbsAreDone();
-    expect(world.deadLetters()).toHaveLength(1);
+  test("a skip outlives a crash of the lane's own code at any look in the middle of it", async () => {
+    const places = new Set<string>();
+    for (let looks = 0; looks < 8; looks += 1) {
+      let saboteur!: Saboteur;
+      const life = await begin({ sabotage: (...given) => (saboteur = new Saboteur(...given)) });
+      world.recipient.answers = [TERMINAL];
+      life.reply(C, "r1");
+      await until(() => world.laneState(C)?.state === "halted", "halted");
+      await world.control(C, skip("b0.1"));
+      saboteur.arm(looks);
+      await verbsAreDone();
+      for (const at of saboteur.struck) places.add(at);
+      saboteur.disarm();
+      expect(world.deadLetters()).toHaveLength(1);
+      expect(world.wrong).toEqual([]);
+      world.kill();
+    }
+    expect([...places]).toEqual(expect.arrayContaining(["nowMs", "deadLetters"]));
   });
 });
 
@@ -542,6 +555,17 @@ describe("wake-ups alone, without the sweep (L3)", () => {
     life.reply(C, "r1");
     await world.through(20_000);
     expect(world.recipient.attempts[1]!.atMs - world.recipient.attempts[0]!.atMs).toBeGreaterThanOrEqual(10_000);
+  });
+
+  test("one of an account that comes before its breaker lets a probe through leaves another", async () => {
+    const channel = { account: { breakerFailures: 1, breakerOpenMs: 4_000 } };
+    const life = await begin({ sweepMs: 0, wakeUps: (delayMs) => [delayMs / 2], channel });
+    world.recipient.answers = [RETRY];
+    life.reply(C, "r1");
+    await world.through(10_000);
+    const [first, probe] = world.recipient.attempts;
+    expect(probe!.atMs - first!.atMs).toBeGreaterThanOrEqual(4_000);
+    expect(new Set(life.accountWakeUps)).toEqual(new Set(["test"]));
   });
 
   test("a lane that crashed while it waited is rung all the same", async () => {
@@ -626,6 +650,43 @@ describe("a lane whose own code crashes at any look at the clock, at chance or a
     await world.environment.pass(2_000);
     return { struck };
   };
+
+  test("sends nothing past a reply that it buried before the commit that says so (L1)", async () => {
+    const places = new Set<string>();
+    for (let looks = 0; looks < 12; looks += 1) {
+      let saboteur!: Saboteur;
+      const life = await begin({ sabotage: (...given) => (saboteur = new Saboteur(...given)) });
+      world.recipient.held = [];
+      life.reply(A, "r1", "r2");
+      await until(() => world.recipient.attempts.length === 1, "sent");
+      life.redisIsAway = true;
+      saboteur.arm(looks);
+      world.recipient.held.shift()!.open(TERMINAL);
+      world.recipient.held = null;
+      world.recipient.answers = [TERMINAL];
+      await world.environment.pass(1_500);
+      expect(inOrder(world.recipient.bodies), `after ${looks} looks`).toEqual(["r1"]);
+      for (const at of saboteur.struck) places.add(at);
+      life.redisIsAway = false;
+      saboteur.disarm();
+      await world.through(10_000);
+      world.kill();
+    }
+    expect([...places]).toEqual(expect.arrayContaining(["failedDeliveries", "deadLetters"]));
+  });
+
+  test("counts what it has in memory once, also of replies that come while it is not replaced yet", async () => {
+    const life = await begin({ restartAfterMs: () => 500 });
+    world.recipient.held = [];
+    life.reply(C, "r1");
+    await until(() => world.recipient.attempts.length === 1, "sent");
+    life.lanes.find(C)!.crashed(new Error("a mistake"));
+    life.reply(C, "r2");
+    world.recipient.held = null;
+    await world.through(5_000);
+    expect(inOrder(world.recipient.bodies)).toEqual(["r1", "r2"]);
+    expect(life.lanes.bytes).toBe(0);
+  });
 
   test("loses, doubles and reorders nothing", async () => {
     const places = new Set<string>();
