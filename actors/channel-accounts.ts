@@ -40,7 +40,11 @@ export interface AccountView {
   readonly concurrency: number;
   /** How often the breaker opened in this process. */
   readonly openings: number;
+  /** Attempts of this process by how they ended. */
+  readonly ended: AttemptCounts;
 }
+
+export type AttemptCounts = Readonly<Record<AttemptOutcome, number>>;
 
 const CONCURRENCY = 128;
 const BREAKER_FAILURES = 20;
@@ -54,6 +58,7 @@ export class ChannelAccount {
   readonly #policy: BreakerPolicy;
   readonly #rate: RateLimit | null;
   readonly #line = new WaitingLine<AccountWaiter>();
+  readonly #ended = { delivered: 0, retryable: 0, ambiguous: 0, terminal: 0, gone: 0, answered: 0 };
   #breaker: Breaker = CLOSED;
   #bucket = FULL;
   #inFlight = 0;
@@ -93,6 +98,7 @@ export class ChannelAccount {
       places: this.#places,
       concurrency: this.#concurrency,
       openings: this.#openings,
+      ended: { ...this.#ended },
     };
   }
 
@@ -132,6 +138,7 @@ export class ChannelAccount {
   }
 
   #learn(ended: AttemptOutcome): number | null {
+    this.#ended[ended] += 1;
     const answers = ended !== "retryable" && ended !== "ambiguous";
     const before = this.#breaker;
     if (before.kind === "closed" && answers) {

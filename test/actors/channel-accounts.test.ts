@@ -158,7 +158,7 @@ describe("an account", () => {
     account.wait(last);
     account.leave("delivered");
     expect(last.admissions).toBe(1);
-    expect(account.view).toMatchObject({ waiting: 0, inFlight: 1 });
+    expect(account.view).toMatchObject({ waiting: 0, inFlight: 1, ended: { delivered: 1, retryable: 0 } });
   });
 
   test("is one for a channel, however many ask; a channel without bounds has none", () => {
