@@ -4,37 +4,34 @@
 // Invariants
 //   Q1. Attempts under way are never more than `concurrency`. A place is taken by one lane and given back once.
 //   Q2. Who waits is admitted in the order in which it came, and nobody passes those who wait. One that waits no more costs nobody
-//       its place.
+//       its place, and one that did not use its place costs nobody its share of the rate. However many wait, each step is as cheap.
 //   Q3. An open breaker lets nobody through before its time, and then one at a time. After it closed, places grow by one with each
 //       answer: those that waited do not come back as a herd.
-//   Q4. No retry timer lives here: an open breaker is rung by a durable wake-up or by the sweep of the lanes. The timer of a rate
-//       limit only paces those who wait for it.
+//   Q4. No retry timer lives here: an open breaker is rung by a durable wake-up, which leaves another if it comes before its
+//       time, or by the sweep of the lanes. The timer of a rate limit only paces those who wait for it.
+//   Q5. Entering and leaving make no objects while nobody waits and nothing fails; without a rate they read no clock either.
 
 import type { AccountOptions, Channel, SendOutcome } from "../src/channels/channel.ts";
 import { afterAnswer, afterTime, type Breaker, type BreakerPolicy, CLOSED } from "../src/domain/breaker.ts";
-import {
-  fullBucket,
-  nextTokenInMs,
-  type RateLimit,
-  refilled,
-  type TokenBucket,
-  withoutOne,
-} from "../src/domain/token-bucket.ts";
+import { FULL, nextTokenInMs, type RateLimit, withOneBack, withoutOne } from "../src/domain/token-bucket.ts";
+import { WaitingLine } from "../src/domain/waiting-line.ts";
 import type { Environment } from "../src/environment.ts";
 
 export interface AccountWaiter {
-  /** A place was given, which must be given back by `leave`. Called from within the account: it may only wake. */
+  /** A place was given, which must be given back by `leave`. Called from within the account: it may only wake, or give it back. */
   admitted(): void;
 }
 
-/** How an attempt ended; `unused`: there was none. */
-export type AttemptEnd = SendOutcome["kind"] | "unused";
+/** How an attempt ended; `answered`: it was a question after one, and the outside knew. */
+export type AttemptOutcome = SendOutcome["kind"] | "answered";
+/** `unused`: there was none. */
+export type AttemptEnd = AttemptOutcome | "unused";
 
 export interface AccountView {
   /** The channel's. */
   readonly name: string;
   readonly breaker: Breaker["kind"];
-  /** When an open breaker lets a probe through, ms on the monotonic clock; null for one that is not open. */
+  /** Until an open breaker lets a probe through, ms; null for one that is not open. */
   readonly reopensInMs: number | null;
   readonly inFlight: number;
   readonly waiting: number;
@@ -43,7 +40,11 @@ export interface AccountView {
   readonly concurrency: number;
   /** How often the breaker opened in this process. */
   readonly openings: number;
+  /** Attempts of this process by how they ended. */
+  readonly ended: AttemptCounts;
 }
+
+export type AttemptCounts = Readonly<Record<AttemptOutcome, number>>;
 
 const CONCURRENCY = 128;
 const BREAKER_FAILURES = 20;
@@ -56,12 +57,14 @@ export class ChannelAccount {
   readonly #concurrency: number;
   readonly #policy: BreakerPolicy;
   readonly #rate: RateLimit | null;
-  readonly #waiting = new Set<AccountWaiter>();
+  readonly #line = new WaitingLine<AccountWaiter>();
+  readonly #ended = { delivered: 0, retryable: 0, ambiguous: 0, terminal: 0, gone: 0, answered: 0 };
   #breaker: Breaker = CLOSED;
-  #bucket: TokenBucket | null;
+  #bucket = FULL;
   #inFlight = 0;
   #places: number;
   #isPacing = false;
+  #isAdmitting = false;
   #openings = 0;
 
   constructor(name: string, options: AccountOptions, environment: Environment) {
@@ -76,7 +79,6 @@ export class ChannelAccount {
     };
     const { ratePerSecond: perSecond } = options;
     this.#rate = perSecond === undefined ? null : { perSecond, burst: options.burst ?? Math.max(1, perSecond) };
-    this.#bucket = this.#rate === null ? null : fullBucket(this.#rate, environment.monotonicMs());
   }
 
   /** It makes no sense to try now, but for a probe. */
@@ -92,42 +94,52 @@ export class ChannelAccount {
       breaker: breaker.kind,
       reopensInMs: breaker.kind === "open" ? Math.max(0, breaker.reopensAtMs - nowMs) : null,
       inFlight: this.#inFlight,
-      waiting: this.#waiting.size,
+      waiting: this.#line.length,
       places: this.#places,
       concurrency: this.#concurrency,
       openings: this.#openings,
+      ended: { ...this.#ended },
     };
   }
 
   /** A place now; false if there is none, or others wait for one. */
   tryEnter(): boolean {
-    return this.#waiting.size === 0 && this.#take();
+    return this.#line.length === 0 && this.#take();
   }
 
   /** A waiter waits once at a time. */
   wait(waiter: AccountWaiter): void {
-    this.#waiting.add(waiter);
+    this.#line.join(waiter);
     this.#admit();
   }
 
+  /** Waits no more. One that was admitted meanwhile waits no more either: it gives its place back by `leave`. */
   cancel(waiter: AccountWaiter): void {
-    this.#waiting.delete(waiter);
+    this.#line.leave(waiter);
   }
 
   /** @returns if that opened the breaker: when it lets a probe through, ms from now; else null */
   leave(ended: AttemptEnd): number | null {
     this.#inFlight -= 1;
-    const openMs = ended === "unused" ? null : this.#learn(ended !== "retryable" && ended !== "ambiguous");
+    const openMs = ended === "unused" ? this.#unused() : this.#learn(ended);
     this.#admit();
     return openMs;
   }
 
-  /** Lets a probe through, if its time has come. */
+  /** Lets a probe through, if its time has come; else `reopensInMs` of its view says when to ring again (Q4). */
   ring(): void {
     if (this.#breaker.kind !== "closed") this.#admit();
   }
 
-  #learn(answers: boolean): number | null {
+  /** Q2 */
+  #unused(): null {
+    if (this.#rate !== null) this.#bucket = withOneBack(this.#bucket, this.#rate);
+    return null;
+  }
+
+  #learn(ended: AttemptOutcome): number | null {
+    this.#ended[ended] += 1;
+    const answers = ended !== "retryable" && ended !== "ambiguous";
     const before = this.#breaker;
     if (before.kind === "closed" && answers) {
       if (before.failures > 0) this.#breaker = CLOSED;
@@ -142,18 +154,20 @@ export class ChannelAccount {
     return this.#breaker.openMs;
   }
 
-  /** Q2 */
+  /** Q2. One that gives its place back at once is followed by the next in the same loop, however many do. */
   #admit(): void {
-    for (const waiter of this.#waiting) {
-      if (!this.#take()) return;
-      this.#waiting.delete(waiter);
-      waiter.admitted();
+    if (this.#isAdmitting) return;
+    this.#isAdmitting = true;
+    try {
+      while (this.#line.length > 0 && this.#take()) this.#line.shift()!.admitted();
+    } finally {
+      this.#isAdmitting = false;
     }
   }
 
   /** Q1 */
   #take(): boolean {
-    if (this.#inFlight >= this.#places || !this.#letsThrough() || !this.#hasToken()) return false;
+    if (this.#inFlight >= this.#places || !this.#letsThrough() || !this.#takesToken()) return false;
     this.#inFlight += 1;
     return true;
   }
@@ -165,14 +179,17 @@ export class ChannelAccount {
     return this.#breaker.kind === "half-open";
   }
 
-  #hasToken(): boolean {
-    if (this.#bucket === null) return true;
-    const rate = this.#rate!;
-    const now = refilled(this.#bucket, rate, this.#environment.monotonicMs());
-    this.#bucket = withoutOne(now) ?? now;
-    if (this.#bucket !== now) return true;
-    this.#pace(nextTokenInMs(now, rate));
-    return false;
+  #takesToken(): boolean {
+    const rate = this.#rate;
+    if (rate === null) return true;
+    const nowMs = this.#environment.monotonicMs();
+    const inMs = nextTokenInMs(this.#bucket, rate, nowMs);
+    if (inMs > 0) {
+      this.#pace(inMs);
+      return false;
+    }
+    this.#bucket = withoutOne(this.#bucket, rate, nowMs);
+    return true;
   }
 
   /** Q4 */

@@ -390,7 +390,7 @@ export class LaneActor implements CommittableLane, AccountWaiter {
     const { environment } = this.#ports;
     const outcome = await this.#askedAbout(item);
     if (this.#stopped) return false;
-    this.#giveBack(outcome.kind === "unknown" ? "ambiguous" : "delivered");
+    this.#giveBack(outcome.kind === "unknown" ? "ambiguous" : "answered");
     const trouble = this.#troubleOf(item);
     const verdict = afterProbe(trouble, outcome, this.parties.policy, environment.nowMs(), environment.random());
     return await this.#judged(item, verdict);

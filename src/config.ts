@@ -54,6 +54,7 @@ const maybe = (number: z.ZodDefault<z.ZodInt>) => {
 };
 const text = (error: string, isUsable: (value: string) => boolean) => z.string({ error }).refine(isUsable, { error });
 
+const RATE = "a number from 0.001 to 1000000";
 const HOSTS = "host names or addresses without port, separated by commas";
 const NO_HOSTS: readonly string[] = Object.freeze([]);
 
@@ -81,6 +82,45 @@ const schema = z.strictObject({
   deliverTo: text("an http or https URL without user and password", isHttpUrl)
     .optional()
     .describe("where replies are posted; without it they are read from the transcript"),
+  deliveryTimeoutMs: maybe(
+    ms(
+      10 * SECOND_MS,
+      1,
+      HOUR_MS,
+      "with deliverTo: how long one attempt at posting a reply may take; 10000 if not set",
+    ),
+  ),
+  deliveryConcurrency: maybe(
+    count(
+      128,
+      1,
+      100_000,
+      "with deliverTo: attempts under way at once, each on a connection of its own; 128 if not set",
+    ),
+  ),
+  deliveryRatePerSecond: z
+    .number({ error: RATE })
+    .min(0.001, { error: RATE })
+    .max(1_000_000, { error: RATE })
+    .optional()
+    .describe("with deliverTo: attempts begun per second on average; any number if not set"),
+  deliveryBurst: maybe(
+    count(1, 1, 1_000_000, "with a rate: attempts that may begin at once after a quiet time; one second's if not set"),
+  ),
+  deliveryBreakerFailures: maybe(
+    count(
+      20,
+      0,
+      1_000_000,
+      "with deliverTo: failed attempts in a row, of whatever conversations, after which only a probe is sent; 20 if not set, 0 for never",
+    ),
+  ),
+  deliveryBreakerOpenMs: maybe(
+    ms(SECOND_MS, 1, DAY_MS, "with deliverTo: pause before the first probe; 1000 if not set"),
+  ),
+  deliveryBreakerOpenMsMax: maybe(
+    ms(30 * SECOND_MS, 1, DAY_MS, "with deliverTo: what that doubles to while probes fail; 30000 if not set"),
+  ),
   order: oneOf(ORDER_MODES, "arrival", "what decides the order of a conversation's messages"),
   gapTimeoutMs: maybe(
     ms(3 * SECOND_MS, 1, 7 * DAY_MS, "order contiguous: how long a gap is waited for; 3000 if not set"),
@@ -225,7 +265,15 @@ const schema = z.strictObject({
 export type Config = Readonly<z.output<typeof schema>>;
 export type ConfigKey = keyof Config;
 /** Settings of the http channel that `colloquy start` makes; code gives them to `httpChannel` itself. */
-export type HttpKey = "deliverTo" | "order" | "httpSecret" | keyof OrderOptions;
+export type HttpKey = "deliverTo" | "order" | "httpSecret" | keyof OrderOptions | PostingKey;
+type PostingKey =
+  | "deliveryTimeoutMs"
+  | "deliveryConcurrency"
+  | "deliveryRatePerSecond"
+  | "deliveryBurst"
+  | "deliveryBreakerFailures"
+  | "deliveryBreakerOpenMs"
+  | "deliveryBreakerOpenMsMax";
 /** Options as code gives them: any of the other keys; undefined means not given. */
 export type ConfigOptions = { readonly [Key in Exclude<ConfigKey, HttpKey>]?: Config[Key] | undefined };
 /** Values as texts, by key: what a command line gives. */
@@ -243,6 +291,13 @@ const NUMBERS: ReadonlySet<ConfigKey> = new Set(
 const SECRETS: ReadonlySet<ConfigKey> = new Set(["httpSecret", "adminToken"]);
 const HTTP_OPTIONS: Readonly<Record<HttpKey, string>> = {
   deliverTo: "deliverTo",
+  deliveryTimeoutMs: "timeoutMs",
+  deliveryConcurrency: "connections",
+  deliveryRatePerSecond: "account: { ratePerSecond }",
+  deliveryBurst: "account: { burst }",
+  deliveryBreakerFailures: "account: { breakerFailures }",
+  deliveryBreakerOpenMs: "account: { breakerOpenMs }",
+  deliveryBreakerOpenMsMax: "account: { breakerOpenMsMax }",
   order: "order",
   gapTimeoutMs: "gapTimeoutMs",
   settleMs: "settleMs",

@@ -141,6 +141,7 @@ export type GaugeName =
   | "accountWaiting"
   | "accountBlocked"
   | "accountOpenings"
+  | "accountOutcomes"
   | "inboxBytes"
   | "inboxBytesMax"
   | "readAheadBytes"
@@ -260,6 +261,15 @@ export const GAUGES: Readonly<Record<GaugeName, MetricSpec>> = {
     ...gauge("account_breaker_openings_total", "", "How often that came to pass since this process started"),
     type: "counter",
     labels: ["channel"],
+  },
+  accountOutcomes: {
+    ...gauge(
+      "account_outcomes_total",
+      "",
+      "Attempts at sending by how they ended; answered: a question whether one had arrived, and the outside knew",
+    ),
+    type: "counter",
+    labels: ["channel", "outcome"],
   },
   inboxBytes: gauge("inbox_bytes", "bytes", "Inboxes of the shards of this node, in Redis"),
   inboxBytesMax: gauge("inbox_max_bytes", "bytes", "The most they may be together; a full one answers 503"),

@@ -62,6 +62,9 @@ function accountGauges(accounts: readonly AccountView[]): GaugeValues {
     accountWaiting: byChannel(({ waiting }) => waiting),
     accountBlocked: byChannel(({ breaker }) => Number(breaker !== "closed")),
     accountOpenings: byChannel(({ openings }) => openings),
+    accountOutcomes: accounts.flatMap(({ name, ended }) =>
+      Object.entries(ended).map(([outcome, value]) => ({ labels: { channel: name, outcome }, value })),
+    ),
   };
 }
 

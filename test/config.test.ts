@@ -218,12 +218,24 @@ describe("refusals", () => {
     ]);
   });
 
+  test("a rate may be a fraction; what is no rate is refused", () => {
+    expect(resolveConfig({}, { COLLOQUY_DELIVERY_RATE_PER_SECOND: "0.5" }).deliveryRatePerSecond).toBe(0.5);
+    expect(resolveConfig({}, {}, { deliveryRatePerSecond: "30" }).deliveryRatePerSecond).toBe(30);
+    for (const rate of ["0", "-1", "1e3", "fast", "1000001"])
+      expect(refusal({}, { COLLOQUY_DELIVERY_RATE_PER_SECOND: rate })[0]).toMatch(
+        / not a number from 0\.001 to 1000000 /,
+      );
+  });
+
   test("settings of the http channel are refused as options, with the place where they go", () => {
     expect(refusal({ settleMs: 5 })).toEqual([
       "settleMs: is an option of the http channel (channels: [httpChannel({ settleMs })])",
     ]);
     expect(refusal({ httpSecret: "0123456789abcdef" })).toEqual([
       "httpSecret: is an option of the http channel (channels: [httpChannel({ secret })])",
+    ]);
+    expect(refusal({ deliveryBurst: 5 })).toEqual([
+      "deliveryBurst: is an option of the http channel (channels: [httpChannel({ account: { burst } })])",
     ]);
   });
 

@@ -91,6 +91,7 @@ const BLOCKED: AccountView = {
   places: 1,
   concurrency: 128,
   openings: 3,
+  ended: { delivered: 7, retryable: 20, ambiguous: 2, terminal: 0, gone: 1, answered: 4 },
 };
 
 describe("durations", () => {
@@ -172,6 +173,9 @@ describe("gauges of a node", () => {
       accountBlocked: { sms: 1 },
       accountOpenings: { sms: 3 },
     });
+    const text = await createMetrics(newCounters(), () => now).text();
+    for (const [outcome, count] of Object.entries(BLOCKED.ended))
+      expect(text).toContain(`\ncolloquy_account_outcomes_total{channel="sms",outcome="${outcome}"} ${count}\n`);
     const starting = nodeGauges({
       ...sources,
       isReady: () => false,

@@ -11,37 +11,35 @@ import { transcriptBotLine } from "../domain/transcript.ts";
 import type { Environment } from "../environment.ts";
 import { systemEnvironment } from "../environment.ts";
 import { ConfigError } from "../errors.ts";
-import type { AccountOptions, Channel, RetryBudget, WebhookChannel, WebhookHeaders } from "./channel.ts";
+import type { Channel, WebhookChannel, WebhookHeaders } from "./channel.ts";
 import { parseHttpBody } from "./http-inbound.ts";
 import { httpOutbound } from "./http-outbound.ts";
 import { externalOrder, type OrderOptions } from "./order-options.ts";
+import { type PostOptions, posting, refusePosting } from "./post-options.ts";
 
 /** With an `order` other than `arrival` every message must have a `sequence`. */
-export interface HttpChannelOptions extends OrderOptions {
+export interface HttpChannelOptions extends OrderOptions, PostOptions {
   /** Where replies are posted, http or https without credentials; without it they go to the transcript. */
   readonly deliverTo?: string | undefined;
   /** For how long senders repeat a message that they have no answer for, ms; a start is refused where `dedupeMs` is less. */
   readonly retryHorizonMs?: number | undefined;
   /** Requests must then carry `X-Colloquy-Signature: sha256=<hex HMAC-SHA256 of the raw body>`. */
   readonly secret?: string | undefined;
-  /** For one attempt at delivering, ms; default 10,000. */
-  readonly timeoutMs?: number | undefined;
-  /** Connections to `deliverTo`, and so attempts under way, at the same time; default 128. */
-  readonly connections?: number | undefined;
-  /** Rate and breaker of what is posted to `deliverTo`. */
-  readonly account?: Omit<AccountOptions, "concurrency"> | undefined;
-  /** For how long and how often a reply is tried; default: `deliveryBudgetMs` of the app. */
-  readonly retry?: RetryBudget | undefined;
   readonly environment?: Environment | undefined;
 }
 
 const NAME = "http";
+/** Where its options stand, in refusals. */
+const KEY = "channels.http";
 const SIGNATURE_HEADER = "x-colloquy-signature";
 
-/** @throws ConfigError if `deliverTo` is not a URL that replies can be posted to, the order is none, or the secret is empty; what it names */
+/**
+ * @throws ConfigError, or ConfigProblemsError for several, if `deliverTo` is not a URL that replies can be posted to, an option of
+ * posting or of the order is out of its bounds or means nothing beside the others, or the secret is empty
+ */
 export function httpChannel(options: HttpChannelOptions = {}): Channel & WebhookChannel {
-  if (options.secret === "") throw new ConfigError("channels.http.secret", "is empty; set one, or leave it out");
-  const order = externalOrder(options, "channels.http");
+  if (options.secret === "") throw new ConfigError(`${KEY}.secret`, "is empty; set one, or leave it out");
+  const order = externalOrder(options, KEY);
   const { retryHorizonMs } = options;
   const isSequenceRequired = order.mode !== "arrival";
   const inbound: WebhookChannel & Pick<Channel, "order" | "retryHorizonMs"> = {
@@ -52,6 +50,7 @@ export function httpChannel(options: HttpChannelOptions = {}): Channel & Webhook
     parse: (raw, bot, bounds) => parseHttpBody(raw, bot, NAME, bounds, isSequenceRequired),
   };
   if (options.deliverTo === undefined) {
+    refusePosting(options, KEY);
     return {
       ...inbound,
       delivery: "transcript",
@@ -59,20 +58,15 @@ export function httpChannel(options: HttpChannelOptions = {}): Channel & Webhook
       send: async () => ({ kind: "terminal", reason: "replies of this channel go to the transcript" }),
     };
   }
-  const connections = options.connections ?? 128;
-  const outbound = httpOutbound({
-    deliverTo: parseDeliverTo(options.deliverTo),
-    timeoutMs: options.timeoutMs ?? 10_000,
-    connections,
-    environment: options.environment ?? systemEnvironment,
-  });
+  const deliverTo = parseDeliverTo(options.deliverTo);
+  const { timeoutMs, connections, ...traits } = posting(options, KEY);
+  const environment = options.environment ?? systemEnvironment;
   return {
     ...inbound,
     delivery: "lane",
-    account: { ...options.account, concurrency: connections },
-    ...(options.retry !== undefined && { retry: options.retry }),
+    ...traits,
     render: renderPost,
-    ...outbound,
+    ...httpOutbound({ deliverTo, timeoutMs, connections, environment }),
   };
 }
 
@@ -94,7 +88,7 @@ function isSigned(headers: WebhookHeaders, raw: Uint8Array, secret: string): boo
 }
 
 function parseDeliverTo(text: string): URL {
-  const key = "channels.http.deliverTo";
+  const key = `${KEY}.deliverTo`;
   if (!URL.canParse(text)) throw new ConfigError(key, "is not a URL; give one as https://example.org/replies");
   const url = new URL(text);
   if (url.protocol !== "http:" && url.protocol !== "https:")

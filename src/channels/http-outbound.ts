@@ -2,10 +2,12 @@
 // becomes a decision about trying again.
 //
 // Invariants
-//   O1. An attempt never rejects, and ends within `timeoutMs`. Its account lets no more of them begin than there are connections, so
-//       none waits for one in its time: a recipient that is slow but well makes lanes slow, and never makes them fail.
+//   O1. An attempt never rejects, and ends within `timeoutMs`. Its account lets no more of them begin than there are connections, and
+//       one that is answered keeps its connection no longer than `RESPONSE_DRAIN_MS`. So none spends its time on waiting for one: a
+//       recipient that is slow but well makes lanes slow, and never makes them fail.
 //   O2. What failed before the first byte was sent is `retryable`; after that nobody knows, so it is `ambiguous`.
-//   O3. The status decides. The body behind it is drained up to `RESPONSE_BYTES_MAX` to use the connection again, or cut.
+//   O3. The status decides. The body behind it is drained up to `RESPONSE_BYTES_MAX`, for `RESPONSE_DRAIN_MS`, to use the connection
+//       again, or cut.
 //   O4. Redirects are not followed, and a reason holds a status or an error's code, nothing of what was sent or answered.
 
 import type { Dispatcher } from "undici";
@@ -16,6 +18,8 @@ import type { SendOutcome } from "./channel.ts";
 
 /** Bytes of an answer that are read to keep its connection. */
 export const RESPONSE_BYTES_MAX = 64 * 1_024;
+/** How long an answer may take to end once its status is there, ms; less where an attempt has less time than that. */
+export const RESPONSE_DRAIN_MS = 1_000;
 /** The longest wait that a recipient can ask for, ms; one that asks for more is asked again after this. */
 export const RETRY_AFTER_MAX_MS = 3_600_000;
 
@@ -89,7 +93,8 @@ class Attempt implements Dispatcher.DispatchHandler {
   readonly #environment: Environment;
   readonly #siblings: Set<Attempt>;
   readonly #resolve: (outcome: SendOutcome) => void;
-  readonly #deadline: Timer;
+  readonly #timeoutMs: number;
+  #deadline: Timer;
   #controller: Dispatcher.DispatchController | null = null;
   #outcome: SendOutcome | null = null;
   #bodyBytes = 0;
@@ -103,13 +108,14 @@ class Attempt implements Dispatcher.DispatchHandler {
     this.#environment = environment;
     this.#siblings = siblings;
     this.#resolve = resolve;
-    this.#deadline = environment.after(timeoutMs, () => this.#timeOut(timeoutMs));
+    this.#timeoutMs = timeoutMs;
+    this.#deadline = environment.after(timeoutMs, () => this.#timeOut());
     siblings.add(this);
   }
 
-  #timeOut(timeoutMs: number): void {
-    if (this.#controller) this.giveUp(`no answer within ${timeoutMs} ms`);
-    else this.#end({ kind: "retryable", reason: `no connection within ${timeoutMs} ms` }); // O2
+  #timeOut(): void {
+    if (this.#controller) this.giveUp(`no answer within ${this.#timeoutMs} ms`);
+    else this.#end({ kind: "retryable", reason: `no connection within ${this.#timeoutMs} ms` }); // O2
   }
 
   giveUp(reason: string): void {
@@ -134,6 +140,9 @@ class Attempt implements Dispatcher.DispatchHandler {
   ): void {
     if (status < 200) return; // an interim answer; the final one follows
     this.#decide(statusOutcome(status, headers["retry-after"], this.#environment.nowMs())); // O3
+    this.#deadline.cancel();
+    const drainMs = Math.min(RESPONSE_DRAIN_MS, this.#timeoutMs);
+    this.#deadline = this.#environment.after(drainMs, () => this.giveUp("the answer does not end"));
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Uint8Array): void {
@@ -154,7 +163,7 @@ class Attempt implements Dispatcher.DispatchHandler {
     this.#decide(outcome);
   }
 
-  /** The first outcome counts; the deadline goes on guarding the rest of the answer. */
+  /** The first outcome counts. */
   #decide(outcome: SendOutcome): void {
     if (this.#outcome) return;
     this.#outcome = outcome;

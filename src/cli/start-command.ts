@@ -1,9 +1,9 @@
 // Start command: one bot file, one app, until a signal or a crash.
 
 import type { App, AppOptions } from "../app-types.ts";
-import { httpChannel } from "../channels/http-channel.ts";
+import { type HttpChannelOptions, httpChannel } from "../channels/http-channel.ts";
 import { webChannel } from "../channels/web-channel.ts";
-import { type Config, type ConfigFlags, resolveConfig, withoutPassword } from "../config.ts";
+import { type Config, type ConfigFlags, type HttpKey, resolveConfig, withoutPassword } from "../config.ts";
 import type { BotDefinition } from "../domain/bot.ts";
 import { banner } from "./banner.ts";
 import { EXIT, type ExitCode, exitCodeOf, failureText } from "./exit.ts";
@@ -66,9 +66,50 @@ export async function start(
 const hasWebChannel = ({ httpSecret }: Config): boolean => httpSecret === undefined;
 
 function appOptions(config: Config, bots: readonly BotDefinition[]): AppOptions {
-  const { deliverTo, order, gapTimeoutMs, settleMs, maxHeld, firstSequence, httpSecret, ...rest } = config;
-  const http = httpChannel({ deliverTo, order, gapTimeoutMs, settleMs, maxHeld, firstSequence, secret: httpSecret });
+  const {
+    deliverTo,
+    deliveryTimeoutMs,
+    deliveryConcurrency,
+    deliveryRatePerSecond,
+    deliveryBurst,
+    deliveryBreakerFailures,
+    deliveryBreakerOpenMs,
+    deliveryBreakerOpenMsMax,
+    order,
+    gapTimeoutMs,
+    settleMs,
+    maxHeld,
+    firstSequence,
+    httpSecret,
+    ...rest
+  } = config;
+  const http = httpChannel({
+    deliverTo,
+    timeoutMs: deliveryTimeoutMs,
+    connections: deliveryConcurrency,
+    account: accountOptions(config),
+    order,
+    gapTimeoutMs,
+    settleMs,
+    maxHeld,
+    firstSequence,
+    secret: httpSecret,
+  });
   return { ...rest, bots, channels: hasWebChannel(config) ? [http, webChannel()] : [http] };
+}
+
+/** Undefined if nothing of it is set. */
+function accountOptions(config: Pick<Config, HttpKey>): HttpChannelOptions["account"] {
+  const { deliveryBreakerFailures: failures } = config;
+  const options = {
+    ratePerSecond: config.deliveryRatePerSecond,
+    burst: config.deliveryBurst,
+    breakerFailures: failures === 0 ? Number.POSITIVE_INFINITY : failures,
+    breakerOpenMs: config.deliveryBreakerOpenMs,
+    breakerOpenMsMax: config.deliveryBreakerOpenMsMax,
+  };
+  const given = Object.entries(options).filter(([, value]) => value !== undefined);
+  return given.length === 0 ? undefined : Object.fromEntries(given);
 }
 
 /** A start that fails because a signal stops it is no failure; one that fails by itself leaves nothing running. */

@@ -1,4 +1,7 @@
 // Token bucket: a rate on average, with a burst after a quiet time. Pure: no I/O, no time, no randomness.
+//
+// The whole of a bucket is one number: when it will be full again, if nothing more is taken, in ms of whatever clock its times are
+// given in. So taking a token allocates nothing, and what comes between two takings is never rounded.
 
 export interface RateLimit {
   /** Tokens that come per second, > 0. */
@@ -7,24 +10,18 @@ export interface RateLimit {
   readonly burst: number;
 }
 
-export interface TokenBucket {
-  readonly tokens: number;
-  /** When there were so many, ms. */
-  readonly atMs: number;
-}
+/** ms of the caller's clock; the past for one that is full. */
+export type FullAtMs = number;
 
-export const fullBucket = ({ burst }: RateLimit, nowMs: number): TokenBucket => ({ tokens: burst, atMs: nowMs });
+export const FULL: FullAtMs = Number.NEGATIVE_INFINITY;
 
-/** What it holds now. A clock that went back adds nothing. */
-export function refilled({ tokens, atMs }: TokenBucket, { perSecond, burst }: RateLimit, nowMs: number): TokenBucket {
-  const passedMs = Math.max(0, nowMs - atMs);
-  return { tokens: Math.min(burst, tokens + (passedMs * perSecond) / 1_000), atMs: nowMs };
-}
+/** Until it holds a whole token, ms; 0 if it does. A clock that went back makes it longer, never more. */
+export const nextTokenInMs = (fullAtMs: FullAtMs, { perSecond, burst }: RateLimit, nowMs: number): number =>
+  Math.max(0, fullAtMs - nowMs - ((burst - 1) * 1_000) / perSecond);
 
-/** Of a bucket as it is now; null if it has no whole token. */
-export const withoutOne = ({ tokens, atMs }: TokenBucket): TokenBucket | null =>
-  tokens < 1 ? null : { tokens: tokens - 1, atMs };
+/** With one token less. To be asked of one that holds a token. */
+export const withoutOne = (fullAtMs: FullAtMs, { perSecond }: RateLimit, nowMs: number): FullAtMs =>
+  Math.max(fullAtMs, nowMs) + 1_000 / perSecond;
 
-/** Until it has a whole token, ms from `atMs`; 0 if it has one. */
-export const nextTokenInMs = ({ tokens }: TokenBucket, { perSecond }: RateLimit): number =>
-  tokens >= 1 ? 0 : ((1 - tokens) * 1_000) / perSecond;
+/** With a token back that was taken and not used, as if it had not been taken: never more than `burst`. */
+export const withOneBack = (fullAtMs: FullAtMs, { perSecond }: RateLimit): FullAtMs => fullAtMs - 1_000 / perSecond;

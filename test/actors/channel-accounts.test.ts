@@ -28,7 +28,7 @@ const steps = fc.array(
     }),
     fc.record({ kind: fc.constant("pass" as const), ms: fc.nat(300) }),
   ),
-  { maxLength: 120 },
+  { maxLength: 120, size: "max" },
 );
 
 describe("an account", () => {
@@ -147,6 +147,18 @@ describe("an account", () => {
     expect(next.admissions).toBe(0);
     account.leave("unused");
     expect(next.admissions).toBe(1);
+  });
+
+  test("100,000 that wait and do not use their place are gone through, and cost no share of the rate", () => {
+    const options = { concurrency: 1, ratePerSecond: 1, burst: 2 };
+    const account = new ChannelAccount("http", options, new VirtualEnvironment(1));
+    expect(account.tryEnter()).toBe(true);
+    for (let i = 0; i < 100_000; i += 1) account.wait(new Waiter(() => account.leave("unused")));
+    const last = new Waiter();
+    account.wait(last);
+    account.leave("delivered");
+    expect(last.admissions).toBe(1);
+    expect(account.view).toMatchObject({ waiting: 0, inFlight: 1, ended: { delivered: 1, retryable: 0 } });
   });
 
   test("is one for a channel, however many ask; a channel without bounds has none", () => {

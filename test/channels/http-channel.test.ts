@@ -1,7 +1,7 @@
 import { createHmac } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import type { Channel } from "../../src/channels/channel.ts";
-import { httpChannel } from "../../src/channels/http-channel.ts";
+import { type HttpChannelOptions, httpChannel } from "../../src/channels/http-channel.ts";
 import type { RenderInput } from "../../src/domain/message.ts";
 import { ConfigError } from "../../src/errors.ts";
 
@@ -14,6 +14,45 @@ const input: RenderInput = {
 };
 const rendered = (channel: Pick<Channel, "render">, of: RenderInput) =>
   new TextDecoder().decode(channel.render(of) as Uint8Array);
+
+describe("how replies are posted", () => {
+  const deliverTo = "https://example.org/replies";
+
+  test("its account has as many places as there are connections, and the rate and breaker that it is given", async () => {
+    const account = { ratePerSecond: 30, breakerFailures: Number.POSITIVE_INFINITY };
+    const retry = { attemptsMax: 3 };
+    const made = [httpChannel({ deliverTo }), httpChannel({ deliverTo, connections: 7, account, retry })];
+    expect(made.map((channel) => channel.account)).toEqual([{ concurrency: 128 }, { concurrency: 7, ...account }]);
+    expect(made.map((channel) => channel.retry)).toEqual([undefined, retry]);
+    expect(made.map((channel) => channel.onAmbiguous)).toEqual([undefined, undefined]); // its outside knows keys: retry
+    for (const channel of made) await channel.close?.();
+    expect(httpChannel()).not.toHaveProperty("account");
+  });
+
+  test.each<[HttpChannelOptions, RegExp]>([
+    [{ deliverTo, connections: 0 }, /^channels\.http\.connections: is 0, not a whole number from 1 to 100000 /],
+    [{ deliverTo, connections: -1 }, /^channels\.http\.connections: is -1/],
+    [{ deliverTo, connections: 1.5 }, /^channels\.http\.connections: is 1\.5/],
+    [
+      { deliverTo, timeoutMs: Number.NaN },
+      /^channels\.http\.timeoutMs: is NaN, not a whole number of ms from 1 to 3600000 /,
+    ],
+    [{ deliverTo, timeoutMs: 2 ** 31 }, /^channels\.http\.timeoutMs: is 2147483648/], // a timer would fire at once
+    [{ deliverTo, account: { ratePerSecond: 0 } }, /^channels\.http\.account\.ratePerSecond: is 0/],
+    [{ deliverTo, account: { burst: 5 } }, /^channels\.http\.account\.burst: means nothing without ratePerSecond/],
+    [
+      { deliverTo, account: { concurrency: 5 } as object },
+      /^channels\.http\.account\.concurrency: .* called connections/,
+    ],
+    [{ deliverTo, account: null as never }, /^channels\.http\.account: is null, not an object/],
+    [{ deliverTo, retry: { budgetMs: 0 } }, /^channels\.http\.retry\.budgetMs: is 0/],
+    [{ connections: 5 }, /^channels\.http\.connections: means nothing without deliverTo/],
+    [{ retry: {}, timeoutMs: 5 }, /^channels\.http\.timeoutMs: .* deliverTo.*\nchannels\.http\.retry: .* deliverTo/],
+  ])("%o is refused", (options, reason) => {
+    expect(() => httpChannel(options)).toThrow(ConfigError);
+    expect(() => httpChannel(options)).toThrow(reason);
+  });
+});
 
 describe("where replies go", () => {
   test("with deliverTo they are posted: the body has its members in a fixed order", async () => {

@@ -1,7 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Channel, SendOutcome } from "../../src/channels/channel.ts";
 import { httpChannel } from "../../src/channels/http-channel.ts";
-import { parseRetryAfterMs, RETRY_AFTER_MAX_MS, statusOutcome } from "../../src/channels/http-outbound.ts";
+import {
+  parseRetryAfterMs,
+  RESPONSE_DRAIN_MS,
+  RETRY_AFTER_MAX_MS,
+  statusOutcome,
+} from "../../src/channels/http-outbound.ts";
 import { type ConversationId, idempotencyKey } from "../../src/domain/ids.ts";
 import type { Delivery } from "../../src/domain/message.ts";
 import { type Environment, systemEnvironment } from "../../src/environment.ts";
@@ -230,6 +235,38 @@ describe("answers that do not end", () => {
     expect(await send(impatient)).toEqual({ kind: "delivered" });
     expect(performance.now() - startedAt).toBeLessThan(140);
     await cut.promise;
+  });
+
+  test("a body that drips is cut soon, so that it does not take the time of the next attempt (O1)", async () => {
+    const timers: { readonly ms: number; readonly run: () => void; isOff: boolean }[] = [];
+    const byHand: Environment = {
+      ...environment,
+      after: (ms, run) => {
+        const timer = { ms, run, isOff: false };
+        timers.push(timer);
+        return {
+          cancel: () => {
+            timer.isOff = true;
+          },
+        };
+      },
+    };
+    const narrow = httpChannel({ deliverTo: provider.url, timeoutMs: 60_000, connections: 1, environment: byHand });
+    extra.push(narrow);
+    const cut = signal();
+    provider.behave(({ socket }) => {
+      socket.write("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nx");
+      socket.once("close", () => cut.resolve());
+    });
+    expect(await send(narrow)).toEqual({ kind: "delivered" });
+    provider.behave(answer(200));
+    const next = send(narrow); // waits for the only connection
+    const running = timers.filter(({ isOff }) => !isOff);
+    expect(running.map(({ ms }) => ms)).toEqual([RESPONSE_DRAIN_MS, 60_000]);
+    running[0]!.run();
+    await cut.promise;
+    expect(await next).toEqual({ kind: "delivered" });
+    expect(provider.requests).toHaveLength(2);
   });
 
   test("a body longer than the bound is cut, and the outcome stands", async () => {

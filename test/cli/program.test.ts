@@ -178,6 +178,42 @@ describe("a start", () => {
     for (const key of ["deliverTo", "httpSecret", "order", "settleMs"]) expect(settings).not.toHaveProperty(key);
   });
 
+  test("gives the http channel what is set of its posting, and refuses what means nothing without deliverTo", async () => {
+    const channelOf = async (environment: Record<string, string>, ...flags: readonly string[]) => {
+      const { up, options } = run(["start", BOT, "--deliver-to", "http://127.0.0.1:9/r", ...flags], { environment });
+      await up;
+      const { channels, ...settings } = options();
+      expect(Object.keys(settings).filter((key) => /^delivery(?!BudgetMs)/.test(key))).toEqual([]);
+      return channels![0]!;
+    };
+    expect((await channelOf({})).account).toEqual({ concurrency: 128 });
+    const environment = {
+      COLLOQUY_DELIVERY_RATE_PER_SECOND: "0.5",
+      COLLOQUY_DELIVERY_BURST: "3",
+      COLLOQUY_DELIVERY_BREAKER_OPEN_MS: "2000",
+    };
+    const flags = ["--delivery-concurrency", "16", "--delivery-breaker-open-ms-max", "9000"];
+    expect((await channelOf(environment, ...flags, "--delivery-breaker-failures", "5")).account).toEqual({
+      concurrency: 16,
+      ratePerSecond: 0.5,
+      burst: 3,
+      breakerFailures: 5,
+      breakerOpenMs: 2_000,
+      breakerOpenMsMax: 9_000,
+    });
+    expect((await channelOf({}, "--delivery-breaker-failures", "0")).account).toEqual({
+      concurrency: 128,
+      breakerFailures: Number.POSITIVE_INFINITY,
+    });
+    const { code, stderr, calls } = run(["start", BOT, "--delivery-concurrency", "16", "--delivery-burst", "3"]);
+    expect(await code).toBe(2);
+    expect(stderr()).toBe(
+      "colloquy: channels.http.connections: means nothing without deliverTo (set where replies are posted, or remove it)\n" +
+        "colloquy: channels.http.account: means nothing without deliverTo (set where replies are posted, or remove it)\n",
+    );
+    expect(calls).toEqual([]);
+  });
+
   test("gives the http channel its order, and refuses what that order has no use for", async () => {
     const orderOf = async (...flags: readonly string[]) => {
       const { up, options } = run(["start", BOT, ...flags]);

@@ -7,8 +7,9 @@ import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { ChannelAccount } from "../../actors/channel-accounts.ts";
 import { renderedBytesMax } from "../../actors/rendered-turn.ts";
 import { type AccountOptions, PARTS_MAX, type SendOutcome } from "../../src/channels/channel.ts";
+import { httpChannel } from "../../src/channels/http-channel.ts";
 import { checkApp } from "../../src/check-app.ts";
-import { resolveConfig } from "../../src/config.ts";
+import { CONFIG_KEYS, flagOf, helpOf, optionOf, resolveConfig } from "../../src/config.ts";
 import { DELIVERY_BACKOFF } from "../../src/domain/retry-policy.ts";
 import { VirtualEnvironment } from "../support/virtual-environment.ts";
 import { codeBlocks, pages, ROOT } from "./support/markdown.ts";
@@ -159,4 +160,20 @@ test("the bounds of what is rendered, the waits and the time are as the code has
   expect(words).toContain(`after up to ${baseMs} ms, doubling to ${capMs / 60_000} minutes`);
   expect(resolveConfig({}).deliveryBudgetMs).toBe(3 * 24 * 3_600_000);
   expect(words).toContain("A reply is tried for three days from its first failure");
+});
+
+test("what colloquy start takes for posting replies, the http channel takes in code, with the defaults of the page", async () => {
+  const settings = rows("`colloquy start`");
+  const posting = CONFIG_KEYS.filter((key) => key.startsWith("delivery"));
+  expect([...settings.keys()].sort()).toEqual(posting.map(flagOf).sort());
+  for (const key of posting) {
+    const [option, fallback] = settings.get(flagOf(key)!)!;
+    if (key === "deliveryBudgetMs") expect(fallback).toBe(resolveConfig({})[key].toLocaleString("en"));
+    else expect(`\`httpChannel({ ${option!.replaceAll("`", "")} })\``).toBe(`\`${optionOf(key)}\``);
+    const inHelp = /; (\d+) if not set/.exec(helpOf(key))?.[1];
+    if (inHelp !== undefined) expect(fallback).toBe(Number(inHelp).toLocaleString("en"));
+  }
+  const channel = httpChannel({ deliverTo: "http://127.0.0.1:1/" });
+  expect(settings.get("--delivery-concurrency")![1]).toBe(String(channel.account!.concurrency));
+  await channel.close?.();
 });

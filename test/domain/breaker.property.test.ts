@@ -1,10 +1,9 @@
-// Breaker and token bucket against naive models.
+// Breaker against a naive model.
 
 import { test as propertyTest } from "@fast-check/vitest";
 import fc from "fast-check";
-import { describe, expect, test } from "vitest";
+import { describe, expect } from "vitest";
 import { afterAnswer, afterTime, type Breaker, type BreakerPolicy, CLOSED } from "../../src/domain/breaker.ts";
-import { fullBucket, nextTokenInMs, refilled, withoutOne } from "../../src/domain/token-bucket.ts";
 
 const policies = fc.record({
   failures: fc.constantFrom(1, 2, 5, Number.POSITIVE_INFINITY),
@@ -16,7 +15,7 @@ const happenings = fc.array(
     fc.record({ kind: fc.constant("answer" as const), answers: fc.boolean() }),
     fc.record({ kind: fc.constant("time" as const), passedMs: fc.nat(200) }),
   ),
-  { maxLength: 60 },
+  { maxLength: 60, size: "max" },
 );
 
 describe("the breaker", () => {
@@ -51,37 +50,4 @@ describe("the breaker", () => {
       }
     },
   );
-});
-
-describe("the token bucket", () => {
-  const limits = fc.record({ perSecond: fc.constantFrom(0.5, 1, 10, 1_000), burst: fc.constantFrom(1, 3, 50) });
-
-  propertyTest.prop([limits, fc.array(fc.nat(400), { maxLength: 80 })], { numRuns: 1_000 })(
-    "never gives more than the burst and what came since, and nothing is lost of what came",
-    (limit, waits) => {
-      let bucket = fullBucket(limit, 0);
-      let nowMs = 0;
-      let taken = 0;
-      for (const waitMs of waits) {
-        nowMs += waitMs;
-        bucket = refilled(bucket, limit, nowMs);
-        const less = withoutOne(bucket);
-        expect(less === null).toBe(nextTokenInMs(bucket, limit) > 0);
-        if (less !== null) {
-          bucket = less;
-          taken += 1;
-        } else {
-          const inMs = nextTokenInMs(bucket, limit);
-          expect(withoutOne(refilled(bucket, limit, nowMs + Math.ceil(inMs) + 1))).not.toBeNull();
-        }
-        expect(taken).toBeLessThanOrEqual(limit.burst + (nowMs * limit.perSecond) / 1_000 + 1e-6);
-      }
-    },
-  );
-
-  test("a clock that goes back adds nothing", () => {
-    const limit = { perSecond: 10, burst: 5 };
-    const bucket = { tokens: 1, atMs: 1_000 };
-    expect(refilled(bucket, limit, 500).tokens).toBe(1);
-  });
 });
