@@ -1,4 +1,5 @@
 import { defineConfig } from "vitest/config";
+import LongestFirst from "./test/support/longest-first.ts";
 
 /** The longer name first: an alias also stands for what begins with it and a slash. */
 const own = {
@@ -11,6 +12,7 @@ export default defineConfig({
   resolve: { alias: own },
   test: {
     reporters: ["default", "./test/support/closing-line-reporter.ts"],
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         extends: true,
@@ -19,6 +21,9 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/system/**", "test/short/**", "test/page/**"],
           testTimeout: 60_000,
+          isolate: false, // a process for each file costs as much again as the tests; no-traces.ts sees to it that none meets another
+          setupFiles: ["test/support/no-traces.ts"],
+          maxWorkers: "100%",
         },
       },
       {

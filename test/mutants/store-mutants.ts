@@ -717,8 +717,8 @@ const replies: readonly StoreMutant[] = [
   },
   {
     name: "no acknowledgement is found at recovery",
-    breaks: "A1: a lane is halted behind replies that are done",
-    rules: ["stuck"],
+    breaks: "A1: a lane is halted behind replies that are done, or sends them again as if they were not",
+    rules: ["stuck", "reply"],
     options: { wrapShard: (shard) => shardWith(shard, { readAcks: () => Promise.resolve([]) }) },
   },
   {

@@ -254,7 +254,7 @@ describe("a server that is already there", () => {
     const first = await killed.redis();
     await ask(first.socketPath, (client) => client.set("k", "v"));
     await killed.kill();
-    process.kill(first.pid, "SIGTERM");
+    await ask(first.socketPath, (client) => client.shutdown("NOSAVE")).catch(() => undefined); // it answers nobody any more
     const redis = await start();
     expect(await ask(redis.socketPath, (client) => client.get("k"))).toBe("v");
     expect(await redisProcessesOf(dir)).toEqual([redis.pid]);
