@@ -360,12 +360,12 @@ export class ConversationActor implements Committable {
         this.#core.finishAgain(message);
         return "go-on";
       case "duplicate":
-        mailbox.shift();
         this.#core.dropDuplicate(message, decision.conflict);
+        mailbox.shift(); // C6: not before, so that a crash in between loses nothing
         return "go-on";
       case "hold":
-        mailbox.shift();
         this.#order!.hold(message);
+        mailbox.shift();
         return "go-on";
       case "late":
       case "release":

@@ -269,13 +269,13 @@ export class Ledger {
 
   /** The message goes from the inbox to the waiting list (R1): as it stands there. */
   move(message: InboxMessage, bytes: Uint8Array): InboxMessage {
+    this.#ports.counters.moved += 1; // first: what fails here has changed nothing
     const pending = this.#openPending();
     const record = this.recordFor(message.position);
     const { nextId } = record.extra?.waiting ?? EMPTY_LIST;
     this.#record = afterMove(record, message.position, bytes.length, this.#bounds);
     pending.move(nextId, bytes);
     pending.consumed.push(message);
-    this.#ports.counters.moved += 1;
     this.#ports.changed();
     return { ...message, waitingId: nextId };
   }

@@ -273,6 +273,8 @@ export class AsideJudge {
     const isStill = is.halt?.name === name && is.halt.reason === reason;
     if (isStill) {
       if (!decisions.some(({ outcome }) => outcome === "turn")) return;
+      const wasRetried = is.order?.retriedAtMs !== was.order?.retriedAtMs;
+      if (wasRetried && this.#wasAsked(name, commit.at)) return; // it went, a message had its turn, and the same gap halted it again
       yield this.#say("halt-passed", `a message had its turn while the conversation was halted at ${name}`, slice);
       return;
     }
