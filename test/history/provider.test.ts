@@ -93,6 +93,7 @@ test("an account that is dead takes no connection or refuses all, beside one tha
   expect(await post(a, 2, "c3")).toBe("200 -");
   await world.provider.ask("reject", { account: "a", status: 400, replies: [] });
   expect(await post(a, 2, "c1", 5_000, { redriven: "true" })).toBe("200 -");
+  await until(() => world.attempts().length === 6, { what: "a line for each request", withinMs: 5_000 });
   expect(
     world.attempts().map(({ account, gave, isRedriven }) => `${account} ${gave}${isRedriven ? " again" : ""}`),
   ).toEqual(["b ok", "a refused", "a ok", "a refused", "a ok", "a ok again"]);
